@@ -1,0 +1,145 @@
+//! What the engine asks of the disk, and what it hears back.
+//!
+//! The engine never touches a file: it emits [`DiskJob`]s, and a pool of threads (or a simulated disk in a test)
+//! answers with [`DiskDone`]s, in any order and as late as it likes. Data crosses as [`Bytes`], never copied.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use crate::metainfo::{BlockSpan, FileLayout, PieceHashes, PieceIndex};
+
+/// Names one torrent's files for as long as they are open. Chosen by the engine, never reused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct StorageId(pub u64);
+
+/// Comes back with the answer to a read, so that the engine knows whom it was for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct ReadToken(pub u64);
+
+/// One request to the disk. Jobs of one piece are carried out in the order in which they were asked.
+#[derive(Clone, Debug)]
+pub enum DiskJob {
+    /// Makes `storage` known. Touches no file; answered by [`DiskDone::Opened`].
+    Open {
+        /// The name that all later jobs use.
+        storage: StorageId,
+        /// Where each piece lies in which file.
+        layout: Arc<FileLayout>,
+        /// The hash that each piece must have.
+        hashes: Arc<PieceHashes>,
+        /// The folder that holds, or will hold, the torrent's files.
+        root: PathBuf,
+    },
+    /// Hashes every piece that exists on disk; one [`DiskDone::Checked`] per piece, then [`DiskDone::CheckFinished`].
+    Check {
+        /// Whose files.
+        storage: StorageId,
+    },
+    /// Writes one block. When every block of the piece has been written, the piece is hashed without being asked for:
+    /// [`DiskDone::Written`] per block or run of blocks, then [`DiskDone::Hashed`] once per piece.
+    Write {
+        /// Whose files.
+        storage: StorageId,
+        /// Where the data belongs.
+        span: BlockSpan,
+        /// The data; `data.len() == span.len`.
+        data: Bytes,
+    },
+    /// Forgets which blocks of a piece were written, so that all of them are expected anew.
+    Forget {
+        /// Whose files.
+        storage: StorageId,
+        /// The piece that failed its hash check.
+        piece: PieceIndex,
+    },
+    /// Reads a range; answered by [`DiskDone::Read`].
+    Read {
+        /// Whose files.
+        storage: StorageId,
+        /// What to read.
+        span: BlockSpan,
+        /// Comes back with the answer.
+        token: ReadToken,
+    },
+    /// Closes the files after the jobs before it; answered by [`DiskDone::Closed`].
+    Close {
+        /// Whose files.
+        storage: StorageId,
+    },
+}
+
+/// One answer of the disk.
+#[derive(Debug)]
+pub enum DiskDone {
+    /// The storage is known. `existing` is whether any of its files is there already, so that a check is worth it.
+    Opened {
+        /// Whose files.
+        storage: StorageId,
+        /// Whether at least one non-empty file exists.
+        existing: Result<bool, DiskError>,
+    },
+    /// One piece of a check: whether its data is right.
+    Checked {
+        /// Whose files.
+        storage: StorageId,
+        /// Which piece.
+        piece: PieceIndex,
+        /// Whether the data on disk has the piece's hash.
+        have: bool,
+    },
+    /// A check is over.
+    CheckFinished {
+        /// Whose files.
+        storage: StorageId,
+        /// The first file that could not be read although it exists.
+        result: Result<(), DiskError>,
+    },
+    /// A run of blocks is in the file (or failed), and its buffers are free again.
+    Written {
+        /// Whose files.
+        storage: StorageId,
+        /// The run; may cover several blocks that were written at once.
+        span: BlockSpan,
+        /// What went wrong.
+        result: Result<(), DiskError>,
+    },
+    /// All blocks of a piece were written, and this is what its hash said.
+    Hashed {
+        /// Whose files.
+        storage: StorageId,
+        /// Which piece.
+        piece: PieceIndex,
+        /// Whether it has the right hash.
+        passed: Result<bool, DiskError>,
+    },
+    /// The answer to a read.
+    Read {
+        /// Whose files.
+        storage: StorageId,
+        /// What was asked.
+        span: BlockSpan,
+        /// From the job.
+        token: ReadToken,
+        /// The data, `span.len` bytes.
+        data: Result<Bytes, DiskError>,
+    },
+    /// The files are closed, and everything written is with the operating system.
+    Closed {
+        /// Whose files.
+        storage: StorageId,
+    },
+}
+
+/// A file that could not be opened, read or written.
+#[derive(Clone, Debug, thiserror::Error)]
+#[error("cannot {operation} {}: {error}", path.display())]
+pub struct DiskError {
+    /// The verb: `open`, `read`, `write` or `create`.
+    pub operation: &'static str,
+    /// The file, with its folder.
+    pub path: PathBuf,
+    /// What the operating system said.
+    pub error: Arc<std::io::Error>,
+}

@@ -1,0 +1,1 @@
+//! The `#[hooks]` attribute of `pilotfish-plugin`.

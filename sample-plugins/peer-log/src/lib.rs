@@ -1,0 +1,1 @@
+//! Prints what libtorrent's peer-plugin tutorial prints.
