@@ -1,0 +1,230 @@
+//! A torrent, as a hook sees it.
+#![allow(unsafe_code)]
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use crate::answer::HookStatus;
+use crate::bencode::Dict;
+use crate::context::Scope;
+use crate::peer::ask;
+use crate::torrent_plugin::TorrentBox;
+use crate::value::{InfoHashes, PeerHandle, PeerSource, PieceIndex, TorrentHandle, TorrentState, Userdata};
+
+/// A torrent, for as long as the context stays borrowed (libtorrent's `torrent_handle`). What a method changes takes
+/// effect when the hook has returned.
+pub struct Torrent<'a> {
+    pub(crate) scope: &'a Scope,
+    pub(crate) handle: TorrentHandle,
+}
+
+impl<'a> Torrent<'a> {
+    #[inline]
+    pub(crate) fn open(scope: &'a Scope, handle: TorrentHandle) -> Option<Self> {
+        let torrent = Self { scope, handle };
+        let mut state = TorrentState(0);
+        (ask!(torrent.torrent.state(&mut state)) != HookStatus::GONE).then_some(torrent)
+    }
+
+    /// The handle, to keep.
+    #[inline]
+    pub fn handle(&self) -> TorrentHandle {
+        self.handle
+    }
+
+    /// Its identity.
+    pub fn info_hashes(&self) -> InfoHashes {
+        let mut hashes = InfoHashes::new(None, None);
+        ask!(self.torrent.info_hashes(&mut hashes));
+        hashes
+    }
+
+    /// Its name: the one in the metadata, or in the magnet link before that is known.
+    pub fn name(&self) -> String {
+        self.text(|s| ask!(self.torrent.name(s)))
+    }
+
+    /// What the embedding program attached to it.
+    pub fn userdata(&self) -> Userdata {
+        let mut data = Userdata(0);
+        ask!(self.torrent.userdata(&mut data));
+        data
+    }
+
+    /// What it is doing.
+    pub fn state(&self) -> TorrentState {
+        let mut state = TorrentState(0);
+        ask!(self.torrent.state(&mut state));
+        state
+    }
+
+    /// Its figures at this moment.
+    pub fn status(&self) -> TorrentStatus {
+        TorrentStatus(self.bytes(|s| ask!(self.torrent.status(s))))
+    }
+
+    /// Whether it is paused: visible as soon as `pause` was called.
+    pub fn is_paused(&self) -> bool {
+        ask!(self.torrent.is_paused()) == HookStatus::HANDLED
+    }
+
+    /// Pauses it: its peers are disconnected.
+    pub fn pause(&self) {
+        ask!(self.torrent.pause());
+    }
+
+    /// Resumes it.
+    pub fn resume(&self) {
+        ask!(self.torrent.resume());
+    }
+
+    /// Disconnects its peers and hashes all files again.
+    pub fn force_recheck(&self) {
+        ask!(self.torrent.force_recheck());
+    }
+
+    /// Attaches a plugin to it while it runs. `new_connection` is called for each connection that it has already, with
+    /// [`Attach::LATE`](crate::Attach::LATE).
+    pub fn add_extension(&self, plugin: TorrentBox) {
+        ask!(self.torrent.add_extension(plugin));
+    }
+
+    /// Offers it a peer (`on_add_peer`), which is connected to when its turn comes.
+    pub fn connect_peer(&self, address: SocketAddr, source: PeerSource) {
+        ask!(self.torrent.connect_peer(address.into(), source));
+    }
+
+    /// Bans the address, whatever its port, from this torrent, and disconnects it.
+    pub fn ban(&self, address: SocketAddr) {
+        ask!(self.torrent.ban(address.into()));
+    }
+
+    /// Its connections.
+    pub fn peers(&self) -> Vec<PeerHandle> {
+        words(&self.bytes(|s| ask!(self.torrent.peers(s)))).map(PeerHandle::from_raw).collect()
+    }
+
+    /// Whether we have a piece; `false` for a number out of range.
+    pub fn have_piece(&self, piece: PieceIndex) -> bool {
+        ask!(self.torrent.have_piece(piece)) == HookStatus::HANDLED
+    }
+
+    /// How many pieces it has; 0 until the metadata is known.
+    pub fn num_pieces(&self) -> u32 {
+        let mut n = 0;
+        ask!(self.torrent.num_pieces(&mut n));
+        n
+    }
+
+    /// The size of a piece in bytes; 0 for a number out of range.
+    pub fn piece_size(&self, piece: PieceIndex) -> u32 {
+        let mut n = 0;
+        ask!(self.torrent.piece_size(piece, &mut n));
+        n
+    }
+
+    /// Its size in bytes; 0 until the metadata is known.
+    pub fn total_size(&self) -> u64 {
+        let mut n = 0;
+        ask!(self.torrent.total_size(&mut n));
+        n
+    }
+
+    /// The priority of a piece, 0 (not wanted) to 7; 0 for a number out of range.
+    pub fn piece_priority(&self, piece: PieceIndex) -> u8 {
+        let mut priority = 0;
+        ask!(self.torrent.piece_priority(piece, &mut priority));
+        priority
+    }
+
+    /// Sets the priority of a piece, 0 (not wanted) to 7.
+    pub fn set_piece_priority(&self, piece: PieceIndex, priority: u8) {
+        ask!(self.torrent.set_piece_priority(piece, priority));
+    }
+
+    /// How many of the connected peers have each piece.
+    pub fn piece_availability(&self) -> Vec<u32> {
+        let bytes = self.bytes(|s| ask!(self.torrent.piece_availability(s)));
+        bytes.as_chunks::<4>().0.iter().map(|word| u32::from_le_bytes(*word)).collect()
+    }
+
+    /// Who sent the blocks of a piece that is being downloaded, or that has just passed or failed: the distinct
+    /// connections, as far as they are still there.
+    pub fn contributors(&self, piece: PieceIndex) -> Vec<PeerHandle> {
+        words(&self.bytes(|s| ask!(self.torrent.contributors(piece, s)))).map(PeerHandle::from_raw).collect()
+    }
+
+    /// The info dictionary, byte for byte; empty until it is known.
+    pub fn metadata(&self) -> Vec<u8> {
+        self.bytes(|s| ask!(self.torrent.metadata(s)))
+    }
+
+    /// The folder that holds its files.
+    pub fn save_path(&self) -> PathBuf {
+        self.text(|s| ask!(self.torrent.save_path(s))).into()
+    }
+
+    /// Whether its peers may come from its trackers alone (BEP 27).
+    pub fn is_private(&self) -> bool {
+        ask!(self.torrent.is_private()) == HookStatus::HANDLED
+    }
+
+    fn bytes(&self, f: impl FnOnce(crate::host_api::Sink<'_>) -> HookStatus) -> Vec<u8> {
+        self.scope.collect(f).unwrap_or_default()
+    }
+
+    fn text(&self, f: impl FnOnce(crate::host_api::Sink<'_>) -> HookStatus) -> String {
+        self.scope.text(f).unwrap_or_default()
+    }
+}
+
+/// Handles as they come through a sink: eight bytes each, little-endian.
+pub(crate) fn words(bytes: &[u8]) -> impl Iterator<Item = u64> {
+    bytes.as_chunks::<8>().0.iter().map(|word| u64::from_le_bytes(*word))
+}
+
+/// A torrent's figures at one moment (libtorrent's `torrent_status`), by libtorrent's field names.
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub struct TorrentStatus(Vec<u8>);
+
+macro_rules! status {
+    ($( $(#[doc = $doc:literal])* $name:ident; )*) => {
+        impl TorrentStatus {
+            $( $(#[doc = $doc])* pub fn $name(&self) -> i64 { self.dict().int(stringify!($name)).unwrap_or(0) } )*
+        }
+    };
+}
+
+status! {
+    /// How much is there, 0 to 1,000,000.
+    progress_ppm;
+    /// Verified bytes.
+    total_done;
+    /// All bytes.
+    total;
+    /// Payload received in this session, in bytes.
+    total_payload_download;
+    /// Payload sent in this session, in bytes.
+    total_payload_upload;
+    /// Payload received, in B/s.
+    download_payload_rate;
+    /// Payload sent, in B/s.
+    upload_payload_rate;
+    /// Connections.
+    num_peers;
+    /// Connections to seeds.
+    num_seeds;
+    /// Pieces that we have.
+    num_pieces;
+    /// Bytes thrown away because their piece failed its hash check.
+    total_failed_bytes;
+    /// Bytes that came twice.
+    total_redundant_bytes;
+}
+
+impl TorrentStatus {
+    /// All fields, also those that are newer than this plugin.
+    pub fn dict(&self) -> Dict<'_> {
+        Dict::parse(&self.0).map_or_else(Dict::default, |(dict, _)| dict)
+    }
+}
