@@ -42,7 +42,7 @@ hook_table! {
     /// Encrypts and decrypts one connection from the message on at which it was switched on
     /// ([`BtPeer::switch_send_crypto`](crate::BtPeer::switch_send_crypto)). libtorrent: `crypto_plugin`. All hooks: network
     /// thread; an error closes the connection with `parse_failed`.
-    trait CipherPlugin, context CipherContext, set CipherHooks, wire CipherVtable as CipherVtableRef, boxed CipherBox, flat CipherTable;
+    trait CipherPlugin, context CipherContext, set CipherHooks, wire CipherVtable as CipherVtableRef, boxed CipherBox, flat CipherTable, object CipherObject;
     hooks {
         /// The key of the encryption handshake for what we receive. Called for a cipher that follows one (MSE), else never.
         fn set_incoming_key(key: &[u8] => RSlice<'_, u8>) -> () = ();

@@ -163,17 +163,17 @@ pub struct CompileTimeGuarantees;
 pub mod rt {
     pub use crate::alert::AlertRaw;
     pub use crate::answer::{HookStatus, IntoStatus};
-    pub use crate::cipher_plugin::CipherTable;
+    pub use crate::cipher_plugin::{CipherObject, CipherTable};
     pub use crate::context::Scope;
     pub use crate::entry::{EntryId, EntryRaw};
     pub use crate::host_api::*;
     pub use crate::mailbox::RawWaker;
     pub use crate::module::*;
     pub use crate::panics::{guard, guard_with, install_hook, take_panic};
-    pub use crate::peer_plugin::{PeerTable, PeerVtableRef};
-    pub use crate::session_plugin::{SessionTable, SessionVtableRef};
+    pub use crate::peer_plugin::{PeerObject, PeerTable, PeerVtableRef};
+    pub use crate::session_plugin::{SessionObject, SessionTable, SessionVtableRef};
     pub use crate::table::{HookTrait, Overrides};
-    pub use crate::torrent_plugin::{TorrentTable, TorrentVtableRef};
+    pub use crate::torrent_plugin::{TorrentObject, TorrentTable, TorrentVtableRef};
     pub use crate::value::Endpoint;
     pub use abi_stable;
 }

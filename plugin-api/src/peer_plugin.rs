@@ -54,7 +54,7 @@ hook_table! {
     /// Every hook runs on the network thread, and has a default that changes nothing. An `on_` hook comes before the
     /// engine updates its own state for that message; a `sent_` hook comes when the message has been queued and the state
     /// updated. A hook that panics closes the connection, and the plugin object is never called again.
-    trait PeerPlugin, context PeerContext, set PeerHooks, wire PeerVtable as PeerVtableRef, boxed PeerBox, flat PeerTable;
+    trait PeerPlugin, context PeerContext, set PeerHooks, wire PeerVtable as PeerVtableRef, boxed PeerBox, flat PeerTable, object PeerObject;
     hooks {
         /// A name for [`Peer::find_plugin`](crate::Peer::find_plugin). Asked once, when the plugin is attached. libtorrent: `type`.
         fn type_name() -> &'static str => RStr<'static> = "";

@@ -39,7 +39,7 @@ hook_table! {
     ///
     /// Every hook runs on the network thread, and has a default that changes nothing. If one panics, the plugin is detached
     /// from the session, its torrents and their peers, without `on_disconnect`.
-    trait SessionPlugin, context SessionContext, set SessionHooks, wire SessionVtable as SessionVtableRef, boxed SessionBox, flat SessionTable;
+    trait SessionPlugin, context SessionContext, set SessionHooks, wire SessionVtable as SessionVtableRef, boxed SessionBox, flat SessionTable, object SessionObject;
     hooks {
         /// Which of the gated callbacks are wanted. `derived` follows from the overridden hooks; the answer may only narrow
         /// it. Asked once, at registration, before `added`.

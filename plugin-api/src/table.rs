@@ -40,7 +40,7 @@ pub(crate) const fn same(a: &str, b: &str) -> bool {
 macro_rules! hook_table {
     (
         $(#[$tmeta:meta])*
-        trait $Trait:ident, context $Cx:ident, set $Set:ident, wire $Vt:ident as $VtRef:ident, boxed $Box:ident, flat $Table:ident;
+        trait $Trait:ident, context $Cx:ident, set $Set:ident, wire $Vt:ident as $VtRef:ident, boxed $Box:ident, flat $Table:ident, object $Object:ident;
         hooks { $(
             $(#[doc = $doc:literal])*
             fn $name:ident ( $( $arg:ident : $rust:ty => $abi:ty ),* $(,)? ) -> $ret:ty $( => $out:ty )? = $default:expr ;
@@ -80,6 +80,8 @@ macro_rules! hook_table {
             pub const fn with(self, other: Self) -> Self { Self(self.0 | other.0) }
             #[inline(always)]
             pub const fn has(self, other: Self) -> bool { self.0 & other.0 != 0 }
+            #[inline(always)]
+            pub const fn bits(self) -> u64 { self.0 }
             /// The names of the hooks in the set.
             pub fn names(self) -> impl Iterator<Item = &'static str> {
                 Self::NAMES.iter().enumerate().filter(move |(i, _)| self.0 >> i & 1 == 1).map(|(_, name)| *name)
@@ -171,6 +173,33 @@ macro_rules! hook_table {
             }
         }
 
+        /// The host's side of a plugin object: the object with its flat table, and one safe call per hook. `None`: the plugin
+        /// does not have the hook.
+        #[doc(hidden)]
+        pub struct $Object {
+            boxed: $Box,
+            table: &'static $Table,
+        }
+
+        #[allow(missing_docs, clippy::too_many_arguments)]
+        impl $Object {
+            pub fn new(boxed: $Box) -> Self {
+                let table = $Table::shared(boxed.vtable);
+                Self { boxed, table }
+            }
+            #[inline(always)]
+            pub fn set(&self) -> $Set { self.table.set }
+            $(
+                #[inline(always)]
+                pub fn $name(&mut self, cx: &mut $Cx<'_>, $( $arg: $abi, )* $( out: &mut $out )?) -> Option<$crate::answer::HookStatus> {
+                    let hook = self.table.$name?;
+                    // SAFETY: the table is that of the boxed object, which is borrowed mutably, and the context is valid, as
+                    // its maker promised.
+                    Some(unsafe { hook(self.boxed.this, cx, $( $arg, )* $( hook_table!(@out out $out) )?) })
+                }
+            )*
+        }
+
         /// The host's side of the wire table: plain slots, resolved once.
         #[doc(hidden)]
         #[derive(Clone, Copy)]
@@ -181,6 +210,15 @@ macro_rules! hook_table {
         }
 
         impl $Table {
+            /// The flat table of a wire table: one for each, made once and kept.
+            fn shared(table: $VtRef) -> &'static Self {
+                static TABLES: std::sync::Mutex<std::collections::BTreeMap<usize, &'static $Table>> =
+                    std::sync::Mutex::new(std::collections::BTreeMap::new());
+                let address = std::ptr::from_ref(table.0.prefix()).addr();
+                let mut tables = TABLES.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+                tables.entry(address).or_insert_with(|| Box::leak(Box::new(Self::flatten(table))))
+            }
+
             /// Resolves every slot, also those that the plugin's table is too short for.
             pub fn flatten(table: $VtRef) -> Self {
                 let mut set = $Set::EMPTY;
@@ -202,6 +240,8 @@ macro_rules! hook_table {
             unsafe { $crate::panics::guard::<T, _>(this, |plugin| *out = plugin.$name(cx, $( $arg.into() ),*).into()) }
         }
     };
+
+    (@out $name:ident $out:ty) => { $name };
 
     (@bits $n:expr; ) => {};
     (@bits $n:expr; $head:ident $($rest:ident)*) => {

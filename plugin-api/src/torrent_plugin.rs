@@ -19,7 +19,7 @@ hook_table! {
     /// Every hook runs on the network thread, and has a default that changes nothing. If one panics, the plugin is
     /// detached from this torrent and its peers, without `on_disconnect`; a panic of `new_connection` closes that
     /// connection too.
-    trait TorrentPlugin, context TorrentContext, set TorrentHooks, wire TorrentVtable as TorrentVtableRef, boxed TorrentBox, flat TorrentTable;
+    trait TorrentPlugin, context TorrentContext, set TorrentHooks, wire TorrentVtable as TorrentVtableRef, boxed TorrentBox, flat TorrentTable, object TorrentObject;
     hooks {
         /// A connection was made for this torrent: an outgoing one before it is tried, an incoming one when its info-hash is
         /// known. The plugin object that it returns sees that connection.
