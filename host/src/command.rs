@@ -1,0 +1,139 @@
+//! What the embedding program's threads may ask of the engine. Commands are queued and carried out in the tick.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use pilotfish_plugin::{PeerSource, PieceIndex, TorrentHandle, TorrentState, Userdata};
+
+use crate::metainfo::{InfoHashes, Metainfo};
+
+/// One request. Those with an answer name a [`Ticket`].
+#[derive(Debug)]
+pub enum Command {
+    /// Adds a torrent; answered by [`Answer::Added`].
+    AddTorrent(Ticket, Box<AddTorrent>),
+    /// Removes a torrent; with `delete_files`, its files too.
+    RemoveTorrent { torrent: TorrentHandle, delete_files: bool },
+    /// Pauses a torrent.
+    PauseTorrent(TorrentHandle),
+    /// Resumes a torrent.
+    ResumeTorrent(TorrentHandle),
+    /// Hashes a torrent's files again.
+    Recheck(TorrentHandle),
+    /// Offers a torrent a peer.
+    ConnectPeer { torrent: TorrentHandle, address: SocketAddr, source: PeerSource },
+    /// Sets the priority of a piece, 0 (not wanted) to 7.
+    SetPiecePriority { torrent: TorrentHandle, piece: PieceIndex, priority: u8 },
+    /// Pauses or resumes the session.
+    PauseSession(bool),
+    /// Changes a setting by libtorrent's name; answered by [`Answer::Setting`].
+    Set(Ticket, String, String),
+    /// The figures of a torrent; answered by [`Answer::Status`].
+    Status(Ticket, TorrentHandle),
+    /// What plugins want to keep; answered by [`Answer::State`].
+    SaveState(Ticket),
+    /// Plugins learn that the session shuts down, everything is closed, and [`Output::Stopped`] follows.
+    ///
+    /// [`Output::Stopped`]: crate::engine::Output::Stopped
+    Shutdown,
+}
+
+/// Names a command that is answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Ticket(pub u64);
+
+/// The answer to a command.
+#[derive(Debug)]
+pub enum Answer {
+    /// The torrent that was added, or the one that was there already.
+    Added(Result<TorrentHandle, AddTorrentError>),
+    /// Whether a setting was changed.
+    Setting(Result<(), crate::settings::SettingError>),
+    /// A torrent's figures; `None` if it is gone.
+    Status(Option<Box<TorrentStatus>>),
+    /// Per plugin, the bencoded dictionary that it keeps.
+    State(Vec<(String, Vec<u8>)>),
+}
+
+/// A torrent to be added (libtorrent's `add_torrent_params`).
+#[derive(Clone, Debug)]
+pub struct AddTorrent {
+    /// What it is.
+    pub metainfo: Metainfo,
+    /// The folder that holds, or will hold, its files. The session's own if `None`.
+    pub save_path: Option<PathBuf>,
+    /// Whether it starts paused.
+    pub paused: bool,
+    /// Peers to begin with.
+    pub peers: Vec<SocketAddr>,
+    /// A number that plugins can read back.
+    pub userdata: Userdata,
+    /// Stop after the check: neither connect nor download (for `verify`).
+    pub check_only: bool,
+}
+
+impl AddTorrent {
+    /// A torrent with the defaults.
+    pub fn new(metainfo: Metainfo) -> Self {
+        Self { metainfo, save_path: None, paused: false, peers: Vec::new(), userdata: Userdata(0), check_only: false }
+    }
+}
+
+/// Why a torrent was not added.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum AddTorrentError {
+    /// A plugin's parameters could not be read.
+    #[error("{0}")]
+    Parameters(String),
+    /// The session is shutting down.
+    #[error("the session is shutting down")]
+    ShuttingDown,
+}
+
+/// A torrent's figures at one moment (libtorrent's `torrent_status`).
+#[derive(Clone, Debug)]
+pub struct TorrentStatus {
+    /// Its name.
+    pub name: String,
+    /// Its identity.
+    pub info_hashes: InfoHashes,
+    /// What it is doing.
+    pub state: TorrentState,
+    /// Whether it is paused.
+    pub paused: bool,
+    /// What went wrong, if it stopped for that.
+    pub error: Option<String>,
+    /// All bytes.
+    pub total: u64,
+    /// Verified bytes.
+    pub total_done: u64,
+    /// Of a check, the pieces that have been looked at.
+    pub pieces_checked: u32,
+    /// Pieces that are there.
+    pub num_pieces: u32,
+    /// All pieces.
+    pub total_pieces: u32,
+    /// Payload received in this session, bytes.
+    pub total_payload_download: u64,
+    /// Payload sent in this session, bytes.
+    pub total_payload_upload: u64,
+    /// Payload received, B/s.
+    pub download_payload_rate: u64,
+    /// Payload sent, B/s.
+    pub upload_payload_rate: u64,
+    /// Bytes whose piece failed its hash check.
+    pub total_failed_bytes: u64,
+    /// Bytes that came twice, or unasked.
+    pub total_redundant_bytes: u64,
+    /// Connections.
+    pub num_peers: u32,
+    /// Connections to seeds.
+    pub num_seeds: u32,
+}
+
+impl TorrentStatus {
+    /// Whether all wanted pieces are there.
+    pub fn is_finished(&self) -> bool {
+        matches!(self.state, TorrentState::FINISHED | TorrentState::SEEDING)
+    }
+}

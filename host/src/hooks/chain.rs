@@ -1,0 +1,218 @@
+//! A chain of plugin objects, and the six ways to walk it.
+//!
+//! A chain keeps the union of what its objects override: a hook that nobody overrides costs one test. An object that
+//! panicked is retired at once: no verb calls it again, and whoever owns the chain removes it.
+
+use pilotfish_plugin::PluginId;
+use pilotfish_plugin::rt::HookStatus;
+
+use super::{Host, Kind};
+
+/// The plugin objects on one session, torrent or connection, in the order of registration.
+pub struct Chain<K: Kind> {
+    links: Vec<Link<K>>,
+    /// The union of the sets of all links.
+    union: u64,
+}
+
+struct Link<K: Kind> {
+    object: K::Object,
+    plugin: PluginId,
+    retired: bool,
+}
+
+/// The children that a factory hook made.
+pub struct Sprouted<C> {
+    /// Each with the plugin that made it, in order.
+    pub children: Vec<(PluginId, C)>,
+    /// Whether a factory panicked.
+    pub faulted: bool,
+}
+
+impl<K: Kind> Default for Chain<K> {
+    fn default() -> Self {
+        Self { links: Vec::new(), union: 0 }
+    }
+}
+
+impl<K: Kind> Link<K> {
+    /// Calls one hook; `None` if this object does not have it, has been retired, or panicked just now.
+    #[inline]
+    fn call<H: Host>(
+        &mut self,
+        host: &mut H,
+        subject: K::Subject,
+        hook: K::Set,
+        call: &mut impl FnMut(&mut K::Object, &mut K::Cx<'_>) -> Option<HookStatus>,
+    ) -> Option<HookStatus> {
+        if self.retired {
+            return None;
+        }
+        // SAFETY: the scope is fresh, and `host` is not touched until the context is gone.
+        let mut cx = unsafe { K::context(host.scope(self.plugin), subject) };
+        let status = call(&mut self.object, &mut cx)?;
+        if status == HookStatus::PANICKED {
+            self.retired = true;
+            host.fault(self.plugin, K::name(hook), K::place(subject));
+            return None;
+        }
+        Some(status)
+    }
+}
+
+impl<K: Kind> Chain<K> {
+    /// Appends an object.
+    pub fn push(&mut self, plugin: PluginId, object: K::Object) {
+        self.union |= K::set(&object);
+        self.links.push(Link { object, plugin, retired: false });
+    }
+
+    /// Removes the objects of a plugin; they are dropped without being told.
+    pub fn remove(&mut self, plugin: PluginId) -> bool {
+        let before = self.links.len();
+        self.links.retain(|link| link.plugin != plugin);
+        self.union = self.links.iter().fold(0, |union, link| union | K::set(&link.object));
+        self.links.len() != before
+    }
+
+    /// Whether any object overrides one of these hooks.
+    #[inline]
+    pub fn has(&self, hooks: K::Set) -> bool {
+        self.union & K::bits(hooks) != 0
+    }
+
+    /// Whether an object of this plugin is here.
+    pub fn contains(&self, plugin: PluginId) -> bool {
+        self.links.iter().any(|link| link.plugin == plugin)
+    }
+
+    /// How many objects there are.
+    pub fn len(&self) -> usize {
+        self.links.len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.links.is_empty()
+    }
+
+    /// Asks in order until one answers with a status that `stops`; that status.
+    #[inline]
+    pub fn first<H: Host>(
+        &mut self,
+        host: &mut H,
+        subject: K::Subject,
+        hook: K::Set,
+        stops: impl Fn(HookStatus) -> bool,
+        mut call: impl FnMut(&mut K::Object, &mut K::Cx<'_>) -> Option<HookStatus>,
+    ) -> HookStatus {
+        if !self.has(hook) {
+            return HookStatus::CONTINUE;
+        }
+        let mut answers = self.links.iter_mut().filter_map(|link| link.call(host, subject, hook, &mut call));
+        answers.find(|status| stops(*status)).unwrap_or(HookStatus::CONTINUE)
+    }
+
+    /// Asks in order until one handles the event; whether one did.
+    #[inline]
+    pub fn first_handled<H: Host>(
+        &mut self,
+        host: &mut H,
+        subject: K::Subject,
+        hook: K::Set,
+        call: impl FnMut(&mut K::Object, &mut K::Cx<'_>) -> Option<HookStatus>,
+    ) -> bool {
+        self.first(host, subject, hook, |status| status == HookStatus::HANDLED, call) == HookStatus::HANDLED
+    }
+
+    /// Tells everyone.
+    #[inline]
+    pub fn tell<H: Host>(
+        &mut self,
+        host: &mut H,
+        subject: K::Subject,
+        hook: K::Set,
+        mut call: impl FnMut(&mut K::Object, &mut K::Cx<'_>) -> Option<HookStatus>,
+    ) {
+        if self.has(hook) {
+            self.links.iter_mut().for_each(|link| drop(link.call(host, subject, hook, &mut call)));
+        }
+    }
+
+    /// Asks everyone whether to stay; who leaves is dropped at once.
+    pub fn retain<H: Host>(
+        &mut self,
+        host: &mut H,
+        subject: K::Subject,
+        hook: K::Set,
+        mut call: impl FnMut(&mut K::Object, &mut K::Cx<'_>) -> Option<HookStatus>,
+    ) {
+        if self.has(hook) {
+            self.links.retain_mut(|link| link.call(host, subject, hook, &mut call) != Some(HookStatus::HANDLED));
+        }
+    }
+
+    /// Asks in order until one refuses; whether all consent.
+    pub fn all_consent<H: Host>(
+        &mut self,
+        host: &mut H,
+        subject: K::Subject,
+        hook: K::Set,
+        call: impl FnMut(&mut K::Object, &mut K::Cx<'_>) -> Option<HookStatus>,
+    ) -> bool {
+        !self.first_handled(host, subject, hook, call)
+    }
+
+    /// Folds everyone's value into one. `value` starts as `empty` for each object, and `call` fills it in.
+    pub fn fold<H: Host, V, T>(
+        &mut self,
+        host: &mut H,
+        subject: K::Subject,
+        hook: K::Set,
+        empty: impl Fn() -> V,
+        mut call: impl FnMut(&mut K::Object, &mut K::Cx<'_>, &mut V) -> Option<HookStatus>,
+        start: T,
+        mut fold: impl FnMut(T, PluginId, V) -> T,
+    ) -> T {
+        let mut total = start;
+        if !self.has(hook) {
+            return total;
+        }
+        for link in &mut self.links {
+            let mut value = empty();
+            let answered = link.call(host, subject, hook, &mut |object, cx| call(object, cx, &mut value));
+            if answered.is_some() {
+                total = fold(total, link.plugin, value);
+            }
+        }
+        total
+    }
+
+    /// Collects the children that a factory hook makes.
+    pub fn sprout<H: Host, C>(
+        &mut self,
+        host: &mut H,
+        subject: K::Subject,
+        hook: K::Set,
+        call: impl FnMut(&mut K::Object, &mut K::Cx<'_>, &mut Option<C>) -> Option<HookStatus>,
+    ) -> Sprouted<C> {
+        let children = self.fold(host, subject, hook, || None, call, Vec::new(), |mut children, plugin, child| {
+            children.extend(child.map(|child| (plugin, child)));
+            children
+        });
+        Sprouted { children, faulted: self.links.iter().any(|link| link.retired) }
+    }
+
+    /// Calls one hook of one plugin.
+    pub fn only<H: Host>(
+        &mut self,
+        host: &mut H,
+        plugin: PluginId,
+        subject: K::Subject,
+        hook: K::Set,
+        mut call: impl FnMut(&mut K::Object, &mut K::Cx<'_>) -> Option<HookStatus>,
+    ) -> Option<HookStatus> {
+        let link = self.links.iter_mut().rev().find(|link| link.plugin == plugin)?;
+        link.call(host, subject, hook, &mut call)
+    }
+}

@@ -1,0 +1,38 @@
+//! How the host calls hooks: flat chains of plugin objects, walked with six verbs.
+//!
+//! This layer knows no torrent and no connection. The host behind it is an opaque value that hands out a [`Scope`] for each
+//! call ([`Host`]); while the call lasts, nothing here or above uses a Rust reference into that value.
+#![allow(unsafe_code)]
+
+mod chain;
+mod kind;
+
+pub use chain::{Chain, Sprouted};
+pub use kind::{Kind, Peers, PeerSubject, Sessions, Torrents};
+
+use pilotfish_plugin::PluginId;
+use pilotfish_plugin::rt::Scope;
+
+/// The value behind the functions that plugins call.
+///
+/// # Safety
+/// The scope that [`scope`](Self::scope) returns must be valid for one hook call, provided that `self` is not used in any
+/// other way until that call has returned.
+pub unsafe trait Host {
+    /// What a plugin is given to call back with.
+    fn scope(&mut self, caller: PluginId) -> Scope;
+
+    /// A hook panicked; its object is retired already. `place` is what it was attached to.
+    fn fault(&mut self, plugin: PluginId, hook: &'static str, place: Place);
+}
+
+/// What a plugin object is attached to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// The session.
+    Session,
+    /// A torrent.
+    Torrent(pilotfish_plugin::TorrentHandle),
+    /// A connection.
+    Peer(pilotfish_plugin::PeerHandle),
+}
