@@ -1,1 +1,1 @@
-//! wire
+//! The peer protocol as bytes: every message in both directions, and the bencoding around it.
