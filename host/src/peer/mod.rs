@@ -1,1 +1,5 @@
 //! peer
+
+pub mod bitfield;
+pub mod fast;
+pub mod rates;
