@@ -3,3 +3,4 @@
 pub mod bitfield;
 pub mod fast;
 pub mod rates;
+pub mod requests;
