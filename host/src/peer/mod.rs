@@ -1,1 +1,6 @@
 //! peer
+
+pub mod bitfield;
+pub mod fast;
+pub mod rates;
+pub mod requests;

@@ -1,1 +1,14 @@
-//! wire
+//! The peer protocol as bytes: messages in both directions, the handshake, and the bencoding around them.
+//!
+//! Everything here is a value or a state machine over bytes. What comes out is well formed and nothing more: piece
+//! numbers, offsets and ids are the peer's claims until somebody who knows the torrent has checked them.
+
+mod block;
+mod decoder;
+mod handshake;
+mod message;
+
+pub use block::{BlockBuf, BlockPool};
+pub use decoder::{DecodeError, Decoder, Event, MAX_MESSAGE};
+pub use handshake::{HANDSHAKE_LEN, Handshake, Reserved};
+pub use message::{HashKind, HashMessage, Message, PIECE_HEADER_LEN, RawRequest, id, piece_header};
