@@ -1,6 +1,9 @@
 //! A BitTorrent engine that strangers extend without rebuilding it.
 
+pub mod alert;
+pub mod command;
 pub mod disk;
+pub mod hooks;
 pub mod job;
 pub mod metainfo;
 pub mod peer;

@@ -1,6 +1,22 @@
-//! peer
+//! One connection to a peer, without its socket: what was said, what is on its way, how fast it goes.
+//!
+//! Nothing here knows a torrent beyond its numbers, or calls a plugin. [`Connection`] is the state; the other modules are
+//! its parts.
 
-pub mod bitfield;
-pub mod fast;
-pub mod rates;
-pub mod requests;
+mod bitfield;
+mod connection;
+mod extended;
+mod fast;
+mod outbox;
+mod rates;
+mod requests;
+
+pub use bitfield::Bitfield;
+pub use connection::{Arriving, Closing, Connection, Phase, as_peer_request, as_piece, as_raw, as_request};
+pub use extended::{
+    ENGINE_EXTENSIONS, Extensions, LT_DONTHAVE, RegisterError, SHARE_MODE, UPLOAD_ONLY, UT_HOLEPUNCH,
+};
+pub use fast::allowed_fast;
+pub use outbox::Outbox;
+pub use rates::Meter;
+pub use requests::{RequestLimits, RequestQueue};

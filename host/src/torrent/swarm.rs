@@ -1,0 +1,111 @@
+//! One torrent: its pieces, its peers, and what it is doing.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Instant;
+
+use pilotfish_plugin::{PeerHandle, TorrentHandle, TorrentState, Userdata};
+
+use super::{Candidates, Picker};
+use crate::job::StorageId;
+use crate::metainfo::{FileLayout, Geometry, Metainfo};
+use crate::peer::{Bitfield, Meter};
+
+/// One torrent of a session.
+#[derive(Debug)]
+pub struct Torrent {
+    /// Its handle.
+    pub handle: TorrentHandle,
+    /// What it is.
+    pub metainfo: Metainfo,
+    /// Its files' name at the disk.
+    pub storage: StorageId,
+    /// The folder that holds them.
+    pub save_path: PathBuf,
+    /// What the embedding program attached to it.
+    pub userdata: Userdata,
+    /// What it is doing.
+    pub state: TorrentState,
+    /// Whether it is paused by itself.
+    pub paused: bool,
+    /// Whether it is stopped after its check.
+    pub check_only: bool,
+    /// Whether it is being removed.
+    pub removing: bool,
+    /// Whether the files have been checked, so that peers are welcome.
+    pub files_checked: bool,
+    /// What went wrong, if it stopped for that.
+    pub error: Option<String>,
+    /// Which pieces and blocks are there, asked for, or wanted.
+    pub picker: Picker<PeerHandle>,
+    /// Peers that could be connected to.
+    pub candidates: Candidates<PeerHandle>,
+    /// Connections, in the order in which they came.
+    pub peers: Vec<PeerHandle>,
+    /// Incoming connections that wait until it can serve them.
+    pub held: Vec<PeerHandle>,
+    /// Pieces that a running check has looked at.
+    pub pieces_checked: u32,
+    /// Bytes handed to the disk and not written yet.
+    pub queued_disk_bytes: u64,
+    /// Requests stopped because the disk is behind.
+    pub disk_congested: bool,
+    /// Payload received.
+    pub payload_down: Meter,
+    /// Payload sent.
+    pub payload_up: Meter,
+    /// Bytes whose piece failed its hash check.
+    pub failed_bytes: u64,
+    /// Bytes that came twice, or unasked.
+    pub redundant_bytes: u64,
+    /// When its timer is due next.
+    pub timer: Option<Instant>,
+    /// How many blocks of which files are missing, for `file_completed`; pieces left per file.
+    pub pieces_left: Vec<u32>,
+}
+
+impl Torrent {
+    /// Its numbers.
+    pub fn geometry(&self) -> Geometry {
+        self.metainfo.layout().geometry()
+    }
+
+    /// Where its pieces lie.
+    pub fn layout(&self) -> &Arc<FileLayout> {
+        self.metainfo.layout()
+    }
+
+    /// Its name.
+    pub fn name(&self) -> &str {
+        self.metainfo.name()
+    }
+
+    /// Whether blocks are to be requested at all.
+    pub fn is_downloading(&self) -> bool {
+        self.files_checked && !self.paused && !self.picker.is_finished()
+    }
+
+    /// Whether peers can be served.
+    pub fn takes_peers(&self) -> bool {
+        self.files_checked && !self.paused && !self.check_only && !self.removing
+    }
+
+    /// Verified bytes.
+    pub fn bytes_done(&self) -> u64 {
+        let geometry = self.geometry();
+        if self.picker.is_seed() {
+            return geometry.total();
+        }
+        geometry.pieces().filter(|p| self.picker.have(*p)).map(|p| u64::from(geometry.piece_size(p))).sum()
+    }
+
+    /// What we have, as a bitfield message says it.
+    pub fn bitfield(&self) -> Bitfield {
+        let geometry = self.geometry();
+        let mut have = Bitfield::new(geometry.num_pieces());
+        geometry.pieces().filter(|p| self.picker.have(*p)).for_each(|p| {
+            have.set(p.get());
+        });
+        have
+    }
+}
