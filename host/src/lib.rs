@@ -4,5 +4,6 @@ pub mod disk;
 pub mod job;
 pub mod metainfo;
 pub mod peer;
+pub mod settings;
 pub mod torrent;
 pub mod wire;
