@@ -7,5 +7,6 @@ pub mod hooks;
 pub mod job;
 pub mod metainfo;
 pub mod peer;
+pub mod settings;
 pub mod torrent;
 pub mod wire;

@@ -1,0 +1,255 @@
+//! Every knob of the engine, by libtorrent's name: one table of names, types, defaults, limits and docs.
+//!
+//! A setting is here only if something reads it. The table is the single place where one is declared; the fields of
+//! [`Settings`], the defaults, reading and writing by name, and the listing for `--help` all follow from it. Where a
+//! default differs from libtorrent's, its doc says why.
+
+mod value;
+
+#[cfg(test)]
+mod tests;
+
+use std::path::PathBuf;
+
+use pilotfish_plugin::AlertCategory;
+
+use self::value::Value;
+pub use self::value::{ListenInterfaces, Seconds};
+
+/// Why a setting was not changed. The fault is with whoever asked for the change.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum SettingError {
+    /// There is no setting of that name.
+    #[error("there is no setting {name:?}{}", did_you_mean(.nearest))]
+    Unknown {
+        /// The name that was asked for.
+        name: String,
+        /// The names that come closest to it, best first; empty if none resembles it.
+        nearest: Vec<&'static str>,
+    },
+    /// The setting exists, but cannot have that value.
+    #[error("{name} cannot be {value:?}: it may be {allowed}")]
+    Value {
+        /// The setting.
+        name: &'static str,
+        /// The value that was asked for.
+        value: String,
+        /// What it may be instead.
+        allowed: String,
+    },
+}
+
+/// Declares [`Settings`]. A row is `name: Type = default, limits;` under its doc; the limits of a type that has none
+/// are left out.
+macro_rules! settings {
+    (@limits) => { () };
+    (@limits $limits:expr) => { $limits };
+    ($( $(#[doc = $doc:literal])+ $name:ident: $Type:ty = $default:expr $(, $limits:expr)?; )+) => {
+        /// What the embedding program may tune, by libtorrent's names.
+        ///
+        /// The fields are plain data. [`set`](Self::set) takes text and keeps every value within its limits; after
+        /// fields were written directly, [`check`](Self::check) tells whether they are.
+        #[derive(Clone, Debug, PartialEq, Eq)]
+        pub struct Settings {
+            $( $(#[doc = $doc])+ pub $name: $Type, )+
+        }
+
+        impl Default for Settings {
+            fn default() -> Self {
+                Self { $( $name: $default, )+ }
+            }
+        }
+
+        impl Settings {
+            /// The names of all settings, in the order of the table.
+            pub const fn names() -> &'static [&'static str] {
+                &[$( stringify!($name) ),+]
+            }
+
+            /// Changes the setting `name` to what `text` says.
+            ///
+            /// # Errors
+            /// There is no such setting, or it cannot have that value; nothing has changed then.
+            pub fn set(&mut self, name: &str, text: &str) -> Result<(), SettingError> {
+                match name {
+                    $( stringify!($name) => {
+                        self.$name = value::parse(stringify!($name), text, &settings!(@limits $($limits)?))?;
+                    } )+
+                    _ => return Err(SettingError::Unknown { name: name.to_owned(), nearest: nearest(name) }),
+                }
+                Ok(())
+            }
+
+            /// The value of the setting `name`, as text that [`set`](Self::set) understands. `None` if there is no
+            /// such setting.
+            pub fn get(&self, name: &str) -> Option<String> {
+                match name {
+                    $( stringify!($name) => Some(self.$name.text()), )+
+                    _ => None,
+                }
+            }
+
+            /// Whether every value is within its limits.
+            ///
+            /// # Errors
+            /// Names the first setting that is not, and what it may be.
+            pub fn check(&self) -> Result<(), SettingError> {
+                $( value::check(stringify!($name), &self.$name, &settings!(@limits $($limits)?))?; )+
+                Ok(())
+            }
+
+            /// Name, value and doc of every setting, in the order of the table.
+            pub fn iter(&self) -> impl ExactSizeIterator<Item = (&'static str, String, &'static str)> {
+                [$( (stringify!($name), self.$name.text(), concat!($($doc),+).trim_start()) ),+].into_iter()
+            }
+        }
+    };
+}
+
+settings! {
+    /// Where to listen for peers: IP:PORT, several separated by commas, IPv6 addresses in brackets; port 0 lets the
+    /// system choose; empty does not listen.
+    listen_interfaces: ListenInterfaces = ListenInterfaces::any(6881);
+    /// The folder for torrents that are added without one.
+    save_path: PathBuf = PathBuf::from(".");
+
+    /// The most connections at a time, all torrents together.
+    connections_limit: u32 = 200, 1..=1_000_000;
+    /// The most connections that are attempted per second; 0 connects to nobody.
+    connection_speed: u32 = 30, 0..=10_000;
+    /// The most peers that a torrent remembers, connected or not.
+    max_peerlist_size: u32 = 3_000, 1..=10_000_000;
+    /// How long after the end of a connection the same peer is tried again, in seconds; longer by as much again for
+    /// each failure.
+    min_reconnect_time: Seconds = Seconds(60), 0..=86_400;
+    /// How many attempts to connect to a peer may fail before it is left alone.
+    max_failcount: u32 = 3, 1..=255;
+    /// Whether several peers of a torrent may share an IP address.
+    allow_multiple_connections_per_ip: bool = false;
+    /// Whether a connection is closed once neither side can want anything of the other.
+    close_redundant_connections: bool = true;
+
+    /// How long an attempt to connect may take, in seconds; three more for each earlier failure.
+    peer_connect_timeout: Seconds = Seconds(15), 1..=3_600;
+    /// How long a peer may take for its handshake, in seconds.
+    handshake_timeout: Seconds = Seconds(10), 1..=3_600;
+    /// How long a connection may be silent before it is closed, in seconds.
+    peer_timeout: Seconds = Seconds(120), 1..=86_400;
+    /// How long a connection may go on in which neither side is interested in the other, in seconds. Only enforced
+    /// while connections are scarce.
+    inactivity_timeout: Seconds = Seconds(600), 1..=86_400;
+    /// How long a peer may send no block that was asked of it before its requests go to others, in seconds.
+    piece_timeout: Seconds = Seconds(20), 1..=3_600;
+    /// How long a single request may stay unanswered before it is given up, in seconds.
+    request_timeout: Seconds = Seconds(60), 1..=3_600;
+
+    /// How much is requested of a peer in advance: as many seconds as it would need to send it.
+    request_queue_time: Seconds = Seconds(3), 1..=600;
+    /// The most blocks requested of one peer at a time. libtorrent has 500, which at a round trip of 100 ms caps a
+    /// peer at 80 MB/s; a link of 10 Gbit/s needs 7630 blocks of 16 KiB under way.
+    max_out_request_queue: u32 = 8_192, 2..=1_000_000;
+    /// The most requests that one peer may have waiting at our side; told to it as reqq.
+    max_allowed_in_request_queue: u32 = 2_000, 1..=1_000_000;
+    /// How many pieces are picked at random before the rarest come first.
+    initial_picker_threshold: u32 = 4, 0..=1_000_000;
+    /// How many pieces a peer may request while it is choked (BEP 6).
+    allowed_fast_set_size: u32 = 5, 0..=1_000;
+    /// How many of the pieces that a peer suggested are remembered, the newest first (BEP 6).
+    max_suggest_pieces: u32 = 16, 0..=10_000;
+    /// Whether a peer is told of pieces that it has itself, so that it knows how far we are.
+    send_redundant_have: bool = true;
+
+    /// How many peers are unchoked at a time, optimistic ones included.
+    unchoke_slots_limit: u32 = 8, 0..=1_000_000;
+    /// How many of the unchoked are optimistic; 0 takes one in five.
+    num_optimistic_unchoke_slots: u32 = 0, 0..=1_000_000;
+    /// How often it is decided anew who is unchoked, in seconds.
+    unchoke_interval: Seconds = Seconds(15), 1..=3_600;
+    /// How often the optimistically unchoked rotate, in seconds.
+    optimistic_unchoke_interval: Seconds = Seconds(30), 1..=3_600;
+
+    /// How many threads read, write and hash; 0 takes one per core, but at most eight.
+    aio_threads: u32 = 0, 0..=1_024;
+    /// How much of a torrent may wait to be written before no more is requested, in bytes. libtorrent has 1 MiB,
+    /// which a link of 10 Gbit/s fills in under a millisecond; this lasts for a stall of 25 ms, or two of the largest
+    /// usual pieces.
+    max_queued_disk_bytes: u32 = 32 << 20, 65_536..=u32::MAX;
+    /// How much may stand ready to be sent to one peer, in bytes. libtorrent has 500 KiB; this is what a link of
+    /// 10 Gbit/s sends while a busy disk answers. Only peers with such a rate reach it.
+    send_buffer_watermark: u32 = 4 << 20, 16_384..=u32::MAX;
+    /// How much may stand ready to be sent to a peer, however slow it is, in bytes.
+    send_buffer_low_watermark: u32 = 10_240, 1..=u32::MAX;
+    /// How much stands ready to be sent to a peer between those two bounds, in percent of what it takes in a second.
+    send_buffer_watermark_factor: u32 = 50, 1..=1_000;
+
+    /// The most alerts that wait to be fetched; important ones may be up to four times as many.
+    alert_queue_size: u32 = 2_000, 1..=10_000_000;
+    /// The categories of alerts that the embedding program wants: the sum of libtorrent's bits, also in hexadecimal
+    /// (0x41), or all.
+    alert_mask: AlertCategory = AlertCategory::ERROR;
+
+    /// The name and version of the program, as trackers and peers are told.
+    user_agent: String = concat!("Pilotfish/", env!("CARGO_PKG_VERSION")).to_owned(), 0..=255;
+    /// The version that peers are told in the extension handshake (BEP 10); empty tells them user_agent.
+    handshake_client_version: String = String::new(), 0..=255;
+    /// What our peer id starts with (BEP 20); the rest of its 20 bytes is random.
+    peer_fingerprint: String = concat!(
+        "-PF", env!("CARGO_PKG_VERSION_MAJOR"), env!("CARGO_PKG_VERSION_MINOR"), env!("CARGO_PKG_VERSION_PATCH"), "0-"
+    ).to_owned(), 0..=20;
+    /// Whether peers are told nothing of who we are: no version, and a peer id that is all random.
+    anonymous_mode: bool = false;
+}
+
+impl Settings {
+    /// What the extension handshake says under `v` (BEP 10). `None` if it says nothing.
+    pub fn client_version(&self) -> Option<&str> {
+        let told = if self.handshake_client_version.is_empty() {
+            &self.user_agent
+        } else {
+            &self.handshake_client_version
+        };
+        (!self.anonymous_mode && !told.is_empty()).then_some(told)
+    }
+
+    /// The bytes that our peer id starts with; at most 20 once the settings were [checked](Self::check).
+    pub fn peer_id_prefix(&self) -> &[u8] {
+        if self.anonymous_mode { &[] } else { self.peer_fingerprint.as_bytes() }
+    }
+}
+
+/// The names that resemble `name`, best first, at most three.
+fn nearest(name: &str) -> Vec<&'static str> {
+    // Nobody mistypes a name at such a length, and the distance costs the product of both lengths.
+    if name.is_empty() || name.len() > 64 {
+        return Vec::new();
+    }
+    let mut close: Vec<(usize, &'static str)> = Settings::names()
+        .iter()
+        .map(|&known| (distance(name.as_bytes(), known.as_bytes()), known))
+        .filter(|&(d, known)| d <= known.len() / 3 || (name.len() >= 4 && known.contains(name)))
+        .collect();
+    close.sort();
+    close.into_iter().take(3).map(|(_, known)| known).collect()
+}
+
+/// How many bytes must be inserted, deleted or replaced to make `b` of `a` (Levenshtein).
+fn distance(a: &[u8], b: &[u8]) -> usize {
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, x) in a.iter().enumerate() {
+        let mut diagonal = std::mem::replace(&mut row[0], i + 1);
+        for (j, y) in b.iter().enumerate() {
+            let replaced = diagonal + usize::from(x != y);
+            diagonal = row[j + 1];
+            row[j + 1] = replaced.min(diagonal + 1).min(row[j] + 1);
+        }
+    }
+    row[b.len()]
+}
+
+fn did_you_mean(nearest: &[&str]) -> String {
+    match nearest {
+        [] => String::new(),
+        [only] => format!("; did you mean {only}?"),
+        [first @ .., last] => format!("; did you mean {} or {last}?", first.join(", ")),
+    }
+}
