@@ -18,6 +18,8 @@ pub struct Chain<K: Kind> {
 struct Link<K: Kind> {
     object: K::Object,
     plugin: PluginId,
+    /// The hooks that it overrides and wants.
+    hooks: u64,
     retired: bool,
 }
 
@@ -45,7 +47,7 @@ impl<K: Kind> Link<K> {
         hook: K::Set,
         call: &mut impl FnMut(&mut K::Object, &mut K::Cx<'_>) -> Option<HookStatus>,
     ) -> Option<HookStatus> {
-        if self.retired {
+        if self.retired || self.hooks & K::bits(hook) == 0 {
             return None;
         }
         // SAFETY: the scope is fresh, and `host` is not touched until the context is gone.
@@ -63,15 +65,24 @@ impl<K: Kind> Link<K> {
 impl<K: Kind> Chain<K> {
     /// Appends an object.
     pub fn push(&mut self, plugin: PluginId, object: K::Object) {
-        self.union |= K::set(&object);
-        self.links.push(Link { object, plugin, retired: false });
+        let hooks = K::set(&object);
+        self.union |= hooks;
+        self.links.push(Link { object, plugin, hooks, retired: false });
+    }
+
+    /// From now on calls these hooks of a plugin's objects no more, though they are overridden.
+    pub fn mute(&mut self, plugin: PluginId, hooks: K::Set) {
+        for link in self.links.iter_mut().filter(|link| link.plugin == plugin) {
+            link.hooks &= !K::bits(hooks);
+        }
+        self.union = self.links.iter().fold(0, |union, link| union | link.hooks);
     }
 
     /// Removes the objects of a plugin; they are dropped without being told.
     pub fn remove(&mut self, plugin: PluginId) -> bool {
         let before = self.links.len();
         self.links.retain(|link| link.plugin != plugin);
-        self.union = self.links.iter().fold(0, |union, link| union | K::set(&link.object));
+        self.union = self.links.iter().fold(0, |union, link| union | link.hooks);
         self.links.len() != before
     }
 
@@ -84,6 +95,11 @@ impl<K: Kind> Chain<K> {
     /// Whether an object of this plugin is here.
     pub fn contains(&self, plugin: PluginId) -> bool {
         self.links.iter().any(|link| link.plugin == plugin)
+    }
+
+    /// What the objects of a plugin override.
+    pub fn set_of(&self, plugin: PluginId) -> u64 {
+        self.links.iter().filter(|link| link.plugin == plugin).fold(0, |set, link| set | K::set(&link.object))
     }
 
     /// How many objects there are.

@@ -10,8 +10,8 @@ mod kind;
 pub use chain::{Chain, Sprouted};
 pub use kind::{Kind, Peers, PeerSubject, Sessions, Torrents};
 
-use pilotfish_plugin::PluginId;
-use pilotfish_plugin::rt::Scope;
+use pilotfish_plugin::{PluginId, SessionContext};
+use pilotfish_plugin::rt::{HookStatus, Scope, Sink};
 
 /// The value behind the functions that plugins call.
 ///
@@ -24,6 +24,23 @@ pub unsafe trait Host {
 
     /// A hook panicked; its object is retired already. `place` is what it was attached to.
     fn fault(&mut self, plugin: PluginId, hook: &'static str, place: Place);
+}
+
+/// Calls something that needs a session context, outside any chain: a plugin's constructor.
+pub fn with_session_context<H: Host, R>(
+    host: &mut H,
+    caller: PluginId,
+    call: impl FnOnce(&mut SessionContext<'_>) -> R,
+) -> R {
+    // SAFETY: the scope is fresh, and `host` is not touched until the context is gone.
+    let mut cx = unsafe { SessionContext::new(host.scope(caller)) };
+    call(&mut cx)
+}
+
+/// Hands out the report of a plugin's last panic on this thread.
+pub fn take_panic(report: unsafe extern "C" fn(Sink<'_>) -> HookStatus, sink: Sink<'_>) -> HookStatus {
+    // SAFETY: the function is that of a plugin's module, or of the plugins linked in; the sink lives through the call.
+    unsafe { report(sink) }
 }
 
 /// What a plugin object is attached to.

@@ -1,0 +1,53 @@
+//! Everything that can happen to the engine.
+
+use std::io;
+use std::net::SocketAddr;
+
+use pilotfish_plugin::PeerHandle;
+
+use crate::command::Command;
+use crate::job::DiskDone;
+
+/// One thing that happened. New connections come by [`Engine::accept`](super::Engine::accept), bytes by
+/// [`Engine::received`](super::Engine::received).
+#[derive(Debug)]
+pub enum Input {
+    /// A deadline of [`Engine::poll_timeout`](super::Engine::poll_timeout) has come, or may have.
+    Timeout,
+    /// Another thread asks for something.
+    Command(Command),
+    /// A plugin's own thread posted a message.
+    Wake,
+    /// The session listens on this address.
+    Listening(SocketAddr),
+    /// The session cannot listen on this address.
+    ListenFailed {
+        /// As it was asked for.
+        address: String,
+        /// What the operating system said.
+        error: io::Error,
+    },
+    /// An [`Output::Connect`](super::Output::Connect) succeeded.
+    Connected {
+        /// The connection.
+        peer: PeerHandle,
+        /// Our address on it.
+        local: SocketAddr,
+    },
+    /// The socket took this many bytes of [`Engine::transmit`](super::Engine::transmit).
+    Written {
+        /// The connection.
+        peer: PeerHandle,
+        /// How many bytes.
+        len: usize,
+    },
+    /// The connection attempt failed, or the connection broke.
+    Failed {
+        /// The connection.
+        peer: PeerHandle,
+        /// What the operating system said; `None` if the peer closed it properly.
+        error: Option<io::Error>,
+    },
+    /// The disk answers.
+    Disk(DiskDone),
+}

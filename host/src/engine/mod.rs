@@ -1,0 +1,197 @@
+//! The whole session without sockets, files, threads and clocks.
+//!
+//! The engine is one value. [`Engine::handle`] tells it what happened, [`Engine::poll_output`] and [`Engine::poll_alert`] say
+//! what it wants done and what came to pass, and [`Engine::poll_timeout`] says when it wants to be called again. `now` is an
+//! argument, and so is the seed of all randomness: the same inputs give the same outputs.
+//!
+//! A turn is one call of `handle`. It decodes what came, and for each message asks the plugin chain, runs the default
+//! handler, and does what that and the hooks asked for, in order and breadth first, until nothing is left ([`Step`]).
+//! **Hooks never nest.**
+//!
+//! | file | what |
+//! |---|---|
+//! | `state` | everything but the plugin objects; what host functions see |
+//! | `step`, `run` | what is still to be done in a turn, and doing it |
+//! | `dispatch`, `plugins` | calling hooks; plugins come, fail and go |
+//! | `inbound`, `handlers` | a message on its way through the chain; the defaults behind it |
+//! | `connections`, `handshake` | connections come and go; both handshakes |
+//! | `download`, `upload`, `pieces` | requesting blocks, serving them, and what becomes of pieces |
+//! | `torrents` | torrents come, are checked, pause, finish, and go |
+//! | `tick`, `choking`, `timers` | deadlines |
+//! | `host_api` | the functions that plugins call |
+
+mod choking;
+mod connections;
+mod dispatch;
+mod download;
+mod handlers;
+mod handshake;
+mod host_api;
+mod inbound;
+mod input;
+mod output;
+mod pieces;
+mod plugins;
+mod run;
+mod state;
+mod status;
+mod step;
+mod tick;
+mod timers;
+mod torrents;
+mod upload;
+
+use std::io::{IoSlice, IoSliceMut};
+use std::net::SocketAddr;
+use std::time::Instant;
+
+use pilotfish_plugin::PeerHandle;
+
+pub use input::Input;
+pub use output::Output;
+pub use plugins::{OpenPlugin, PluginSource};
+pub use state::EngineConfig;
+
+use crate::alert::Alert;
+use crate::peer::Connection;
+use plugins::Chains;
+use state::{SessionPhase, State};
+use step::Step;
+
+/// How often what hooks cause may cause hooks again within one turn.
+const ROUNDS: usize = 16;
+/// At most about this many bytes are offered to a socket at once.
+const TRANSMIT_BUDGET: usize = 256 * 1024;
+
+/// A session.
+pub struct Engine {
+    state: State,
+    chains: Chains,
+}
+
+impl Engine {
+    /// A session without torrents and plugins.
+    pub fn new(config: EngineConfig, now: Instant) -> Self {
+        let mut engine = Self { state: State::new(config, now), chains: Chains::default() };
+        engine.start_ticking();
+        engine
+    }
+
+    /// Tells what happened.
+    pub fn handle(&mut self, input: Input, now: Instant) {
+        self.state.now = self.state.now.max(now);
+        match input {
+            Input::Timeout => self.on_timeout(),
+            Input::Command(command) => self.on_command(command),
+            Input::Wake => self.deliver_messages(),
+            Input::Listening(address) => self.on_listening(address),
+            Input::ListenFailed { address, error } => self.on_listen_failed(address, &error),
+            Input::Connected { peer, local } => self.on_connected(peer, local),
+            Input::Written { peer, len } => self.on_written(peer, len),
+            Input::Failed { peer, error } => self.on_failed(peer, error.as_ref()),
+            Input::Disk(done) => self.on_disk(done),
+        }
+        self.pump();
+    }
+
+    /// `len` bytes were read into [`receive_buffers`](Self::receive_buffers), the last of them into `scratch`.
+    pub fn received(&mut self, peer: PeerHandle, len: usize, scratch: &[u8], now: Instant) {
+        self.state.now = self.state.now.max(now);
+        self.on_received(peer, len, scratch);
+        self.pump();
+    }
+
+    /// A peer connected to us. `None`: it is not wanted, and the socket is to be closed.
+    pub fn accept(&mut self, remote: SocketAddr, local: SocketAddr, now: Instant) -> Option<PeerHandle> {
+        self.state.now = self.state.now.max(now);
+        self.on_accept(remote, local)
+    }
+
+    /// Where the next bytes of a connection belong: in place first, then `scratch`. `None` if it is gone.
+    pub fn receive_buffers<'a>(&'a mut self, peer: PeerHandle, scratch: &'a mut [u8]) -> Option<[IoSliceMut<'a>; 2]> {
+        Some(self.state.peer_mut(peer)?.decoder.targets(scratch))
+    }
+
+    /// Whether the socket of a connection is to be read now. It is not while the disk cannot keep up.
+    pub fn wants_read(&self, peer: PeerHandle) -> bool {
+        self.state.peer(peer).is_some_and(|connection| !connection.read_paused)
+    }
+
+    /// What a connection is to send next, for one vectored write. Empty if there is nothing.
+    pub fn transmit<'a>(&'a self, peer: PeerHandle, slices: &mut Vec<IoSlice<'a>>) {
+        if let Some(connection) = self.state.peer(peer) {
+            connection.outbox.slices(TRANSMIT_BUDGET, slices);
+        }
+    }
+
+    /// The next thing that is to be done.
+    pub fn poll_output(&mut self) -> Option<Output> {
+        let output = self.state.outputs.pop_front()?;
+        if let Output::Transmit(peer) = output
+            && let Some(connection) = self.state.peer_mut(peer)
+        {
+            connection.dirty = false;
+        }
+        Some(output)
+    }
+
+    /// The next thing that came to pass.
+    pub fn poll_alert(&mut self) -> Option<Alert> {
+        let now = self.state.clock();
+        self.state.alerts.pop(now)
+    }
+
+    /// When [`Input::Timeout`] is due.
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        if self.state.phase == SessionPhase::Stopped { None } else { self.state.timers.next() }
+    }
+
+    /// Blocks in memory: buffers that are being filled, written, or sent.
+    pub fn blocks_in_use(&self) -> usize {
+        self.state.pool.in_use()
+    }
+
+    /// The pool that disk reads should take their buffers from.
+    pub fn block_pool(&self) -> crate::wire::BlockPool {
+        self.state.pool.clone()
+    }
+
+    /// Does what is written down, until nothing is left or hooks keep causing hooks for too many rounds.
+    fn pump(&mut self) {
+        for _ in 0..ROUNDS {
+            let round = self.state.steps.len();
+            if round == 0 {
+                return;
+            }
+            for _ in 0..round {
+                let Some(step) = self.state.steps.pop_front() else { break };
+                self.run(step);
+            }
+        }
+        self.defer();
+    }
+
+    /// Leaves the rest to the next tick.
+    fn defer(&mut self) {
+        let waiting = self.state.steps.len() as u64;
+        if waiting > 0 {
+            let rest: Vec<Step> = self.state.steps.drain(..).collect();
+            self.state.deferred.extend(rest);
+            self.state.alert(crate::alert::AlertKind::TooManyRounds { waiting });
+            let hear: Vec<Step> = self.state.steps.drain(..).collect();
+            self.state.deferred.extend(hear);
+        }
+    }
+
+    /// A connection that messages can be exchanged with.
+    fn open_peer(&mut self, peer: PeerHandle) -> Option<&mut Connection> {
+        self.state.peer_mut(peer).filter(|connection| !connection.is_closing())
+    }
+}
+
+impl std::fmt::Debug for Engine {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let (torrents, peers) = (self.state.num_torrents(), self.state.num_peers());
+        f.debug_struct("Engine").field("torrents", &torrents).field("peers", &peers).finish_non_exhaustive()
+    }
+}

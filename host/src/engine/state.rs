@@ -1,0 +1,362 @@
+//! The engine's state: everything but the plugin objects.
+//!
+//! Functions that plugins call see this value and nothing else; it never holds a plugin object that could be called, so a
+//! hook may run while nobody borrows it. What needs a hook is written down as a [`Step`].
+
+use std::collections::{HashMap, VecDeque};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use pilotfish_plugin::rt::{HookStatus, Sink};
+use pilotfish_plugin::{AlertCategory, ErrorCode, Operation, PeerHandle, PluginId, Severity, TorrentHandle};
+use rand::rngs::StdRng;
+use slotmap::{DefaultKey, Key, KeyData, SlotMap};
+
+use super::output::Output;
+use super::plugins::PluginRecord;
+use super::step::{Sent, Step};
+use super::timers::Timers;
+use crate::alert::{Alert, AlertKind, AlertQueue, CustomTypes};
+use crate::hooks::Place;
+use crate::job::{DiskJob, ReadToken, StorageId};
+use crate::metainfo::BlockSpan;
+use crate::peer::{Connection, RequestLimits, as_piece, as_request};
+use crate::settings::Settings;
+use crate::torrent::Torrent;
+use crate::wire::{BlockPool, EntryTree, Message};
+
+/// Everything but the plugin objects.
+pub struct State {
+    pub(super) settings: Settings,
+    pub(super) now: Instant,
+    /// When the session started; its clock is the time since then.
+    pub(super) epoch: Instant,
+    /// The epoch in seconds since 1970.
+    pub(super) unix_epoch: i64,
+    pub(super) rng: StdRng,
+    pub(super) peer_id: [u8; 20],
+    pub(super) pool: BlockPool,
+    pub(super) waker: Arc<dyn Fn() + Send + Sync>,
+
+    torrents: SlotMap<DefaultKey, Torrent>,
+    /// The torrents in the order in which they were added.
+    pub(super) order: Vec<TorrentHandle>,
+    pub(super) by_hash: HashMap<[u8; 20], TorrentHandle>,
+    pub(super) by_storage: HashMap<StorageId, TorrentHandle>,
+    peers: SlotMap<DefaultKey, Connection>,
+    /// Reads that are on their way, and for whom.
+    pub(super) reads: HashMap<ReadToken, (PeerHandle, BlockSpan)>,
+    next_id: u64,
+
+    pub(super) steps: VecDeque<Step>,
+    /// Steps that were left over when hooks kept causing hooks.
+    pub(super) deferred: Vec<Step>,
+    pub(super) outputs: VecDeque<Output>,
+    pub(super) timers: Timers,
+    pub(super) alerts: AlertQueue,
+    pub(super) custom_types: CustomTypes,
+
+    pub(super) plugins: Vec<PluginRecord>,
+    /// The plugin whose hook runs.
+    pub(super) calling: PluginId,
+    /// Dictionaries that plugins are filling in.
+    pub(super) entries: Vec<EntryTree>,
+
+    pub(super) listening: Vec<SocketAddr>,
+    pub(super) paused: bool,
+    /// Peers that we do not choke, all torrents together.
+    pub(super) unchoked: u32,
+    pub(super) next_choke: Instant,
+    pub(super) next_optimistic: Instant,
+    pub(super) phase: SessionPhase,
+}
+
+/// How far the end of the session has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum SessionPhase {
+    Running,
+    /// Plugins finish their work until then.
+    Aborting(Instant),
+    /// Files are being closed.
+    Closing,
+    Stopped,
+}
+
+/// How a session begins.
+pub struct EngineConfig {
+    /// Its settings.
+    pub settings: Settings,
+    /// Seeds everything that is random.
+    pub seed: u64,
+    /// Seconds since 1970 at the start.
+    pub unix_time: i64,
+    /// Has the driver call [`Input::Wake`](super::Input::Wake) soon; any thread may call it.
+    pub waker: Arc<dyn Fn() + Send + Sync>,
+}
+
+fn key(raw: u64) -> DefaultKey {
+    KeyData::from_ffi(raw).into()
+}
+
+impl State {
+    pub(super) fn new(config: EngineConfig, now: Instant) -> Self {
+        use rand::{Rng, SeedableRng};
+        let mut rng = StdRng::seed_from_u64(config.seed);
+        let mut peer_id = [0; 20];
+        rng.fill_bytes(&mut peer_id);
+        let prefix = config.settings.peer_id_prefix();
+        peer_id[..prefix.len()].copy_from_slice(prefix);
+        Self {
+            alerts: AlertQueue::new(config.settings.alert_queue_size as usize),
+            settings: config.settings,
+            now,
+            epoch: now,
+            unix_epoch: config.unix_time,
+            rng,
+            peer_id,
+            pool: BlockPool::new(256),
+            waker: config.waker,
+            torrents: SlotMap::new(),
+            order: Vec::new(),
+            by_hash: HashMap::new(),
+            by_storage: HashMap::new(),
+            peers: SlotMap::new(),
+            reads: HashMap::new(),
+            next_id: 1,
+            steps: VecDeque::new(),
+            deferred: Vec::new(),
+            outputs: VecDeque::new(),
+            timers: Timers::default(),
+            custom_types: CustomTypes::default(),
+            plugins: Vec::new(),
+            calling: PluginId(u32::MAX),
+            entries: Vec::new(),
+            listening: Vec::new(),
+            paused: false,
+            unchoked: 0,
+            next_choke: now,
+            next_optimistic: now,
+            phase: SessionPhase::Running,
+        }
+    }
+
+    /// The session's clock.
+    pub(super) fn clock(&self) -> Duration {
+        self.now.duration_since(self.epoch)
+    }
+
+    /// A number that was never used in this session.
+    pub(super) fn fresh_id(&mut self) -> u64 {
+        self.next_id += 1;
+        self.next_id
+    }
+
+    /// A connection, while it is there.
+    #[inline]
+    pub(super) fn peer(&self, peer: PeerHandle) -> Option<&Connection> {
+        self.peers.get(key(peer.into_raw()))
+    }
+
+    /// A connection, while it is there.
+    #[inline]
+    pub(super) fn peer_mut(&mut self, peer: PeerHandle) -> Option<&mut Connection> {
+        self.peers.get_mut(key(peer.into_raw()))
+    }
+
+    /// A torrent, while it is there.
+    #[inline]
+    pub(super) fn torrent(&self, torrent: TorrentHandle) -> Option<&Torrent> {
+        self.torrents.get(key(torrent.into_raw()))
+    }
+
+    /// A torrent, while it is there.
+    #[inline]
+    pub(super) fn torrent_mut(&mut self, torrent: TorrentHandle) -> Option<&mut Torrent> {
+        self.torrents.get_mut(key(torrent.into_raw()))
+    }
+
+    /// A connection and its torrent at once.
+    #[inline]
+    pub(super) fn pair(&mut self, peer: PeerHandle) -> Option<(&mut Connection, &mut Torrent)> {
+        let connection = self.peers.get_mut(key(peer.into_raw()))?;
+        let torrent = self.torrents.get_mut(key(connection.torrent?.into_raw()))?;
+        Some((connection, torrent))
+    }
+
+    /// A connection, its torrent, and the dice.
+    #[inline]
+    pub(super) fn triple(&mut self, peer: PeerHandle) -> Option<(&mut Connection, &mut Torrent, &mut StdRng)> {
+        let connection = self.peers.get_mut(key(peer.into_raw()))?;
+        let torrent = self.torrents.get_mut(key(connection.torrent?.into_raw()))?;
+        Some((connection, torrent, &mut self.rng))
+    }
+
+    /// All connections.
+    pub(super) fn peers(&self) -> impl Iterator<Item = (PeerHandle, &Connection)> {
+        self.peers.iter().map(|(k, connection)| (PeerHandle::from_raw(k.data().as_ffi()), connection))
+    }
+
+    /// How many connections there are.
+    pub(super) fn num_peers(&self) -> usize {
+        self.peers.len()
+    }
+
+    /// How many torrents there are.
+    pub(super) fn num_torrents(&self) -> usize {
+        self.torrents.len()
+    }
+
+    /// The connections of a torrent.
+    pub(super) fn peers_of(&self, torrent: TorrentHandle) -> Vec<PeerHandle> {
+        self.torrent(torrent).map(|t| t.peers.clone()).unwrap_or_default()
+    }
+
+    pub(super) fn insert_peer(&mut self, connection: Connection) -> PeerHandle {
+        PeerHandle::from_raw(self.peers.insert(connection).data().as_ffi())
+    }
+
+    pub(super) fn remove_peer(&mut self, peer: PeerHandle) -> Option<Connection> {
+        self.peers.remove(key(peer.into_raw()))
+    }
+
+    pub(super) fn insert_torrent(&mut self, make: impl FnOnce(TorrentHandle) -> Torrent) -> TorrentHandle {
+        let key = self.torrents.insert_with_key(|key| make(TorrentHandle::from_raw(key.data().as_ffi())));
+        TorrentHandle::from_raw(key.data().as_ffi())
+    }
+
+    pub(super) fn remove_torrent(&mut self, torrent: TorrentHandle) -> Option<Torrent> {
+        self.torrents.remove(key(torrent.into_raw()))
+    }
+
+    /// The limits of our request queues.
+    pub(super) fn request_limits(&self) -> RequestLimits {
+        RequestLimits {
+            max_out_request_queue: self.settings.max_out_request_queue,
+            request_queue_time: self.settings.request_queue_time.duration(),
+            piece_timeout: self.settings.piece_timeout.duration(),
+            request_timeout: self.settings.request_timeout.duration(),
+        }
+    }
+
+    /// Asks the disk for something.
+    pub(super) fn disk(&mut self, job: DiskJob) {
+        self.outputs.push_back(Output::Disk(job));
+    }
+
+    /// Marks a connection as to be closed, and has it done. The first reason wins.
+    pub(super) fn disconnect(&mut self, peer: PeerHandle, error: ErrorCode, operation: Operation, severity: Severity) {
+        if self.peer_mut(peer).is_some_and(|connection| connection.close(error, operation, severity)) {
+            self.steps.push_back(Step::Disconnect(peer));
+        }
+    }
+
+    /// Closes the connection of a peer that broke the protocol.
+    pub(super) fn peer_error(&mut self, peer: PeerHandle, error: ErrorCode) {
+        self.disconnect(peer, error, Operation::BITTORRENT, Severity::PEER_ERROR);
+    }
+
+    /// Queues a message, and has the driver send it.
+    pub(super) fn send(&mut self, peer: PeerHandle, message: &Message) {
+        if let Some(connection) = self.peer_mut(peer).filter(|c| !c.is_closing()) {
+            connection.send(message);
+            self.transmit(peer);
+        }
+    }
+
+    /// Queues a message that has a `sent_` hook.
+    pub(super) fn send_and_tell(&mut self, peer: PeerHandle, message: &Message) {
+        let Some(connection) = self.peer_mut(peer).filter(|c| !c.is_closing()) else { return };
+        connection.send(message);
+        self.transmit(peer);
+        if let Some(sent) = sent(message) {
+            self.steps.push_back(Step::Sent(peer, sent));
+        }
+    }
+
+    /// Has the driver send what is queued, once for however much is queued in a turn.
+    pub(super) fn transmit(&mut self, peer: PeerHandle) {
+        if let Some(connection) = self.peer_mut(peer)
+            && !std::mem::replace(&mut connection.dirty, true)
+        {
+            self.outputs.push_back(Output::Transmit(peer));
+        }
+    }
+
+    /// The categories that anyone asked for.
+    pub(super) fn alert_mask(&self) -> AlertCategory {
+        self.plugins.iter().fold(self.settings.alert_mask, |mask, plugin| mask | plugin.alert_mask())
+    }
+
+    /// Whether an alert of this category would reach anyone.
+    pub(super) fn wants_alert(&self, category: AlertCategory) -> bool {
+        self.alert_mask().intersects(category)
+    }
+
+    /// Posts an alert to the embedding program and to plugins, as far as they asked for its category.
+    pub(super) fn alert(&mut self, kind: AlertKind) {
+        let (category, answer) = (kind.category(), is_answer(&kind));
+        let alert = Alert { timestamp: self.clock(), kind };
+        if self.plugins.iter().any(|plugin| plugin.alert_mask().intersects(category)) {
+            self.steps.push_back(Step::Alert(Box::new(alert.clone())));
+        }
+        if answer || self.settings.alert_mask.intersects(category) {
+            self.alerts.push(alert);
+        }
+    }
+
+    /// Which plugin a line or a panic is to be blamed on.
+    pub(super) fn plugin_name(&self, plugin: PluginId) -> String {
+        self.plugins.get(plugin.0 as usize).map_or_else(|| "engine".to_owned(), |record| record.name.clone())
+    }
+
+    /// A hook panicked: its report is collected at once, from the same thread, and the rest is done when no hook runs.
+    pub(super) fn record_fault(&mut self, plugin: PluginId, hook: &'static str, place: Place) {
+        let text = self.plugins.get(plugin.0 as usize).map(|record| collect(|sink| record.take_panic(sink)));
+        let text = text.unwrap_or_default();
+        self.steps.push_back(Step::Fault { plugin, hook, place, text });
+    }
+}
+
+/// The text that a function hands out.
+fn collect(f: impl FnOnce(Sink<'_>) -> HookStatus) -> String {
+    let mut bytes = Vec::new();
+    f(Sink::to(&mut bytes));
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+/// Alerts that answer a command, or that nobody may miss, ignore the mask (as with libtorrent).
+fn is_answer(kind: &AlertKind) -> bool {
+    matches!(
+        kind,
+        AlertKind::AddTorrent { .. }
+            | AlertKind::TorrentRemoved { .. }
+            | AlertKind::SessionError { .. }
+            | AlertKind::PluginPanicked { .. }
+            | AlertKind::PluginQuarantined { .. }
+    )
+}
+
+/// A message as its `sent_` hook sees it.
+fn sent(message: &Message) -> Option<Sent> {
+    use crate::peer::as_peer_request;
+    Some(match message {
+        Message::HaveAll => Sent::HaveAll,
+        Message::HaveNone => Sent::HaveNone,
+        Message::Reject(request) => Sent::RejectRequest(as_peer_request(*request)),
+        Message::AllowedFast(piece) => Sent::AllowFast(as_piece(*piece)),
+        Message::Cancel(request) => Sent::Cancel(as_peer_request(*request)),
+        Message::Request(request) => Sent::Request(as_peer_request(*request)),
+        Message::Choke => Sent::Choke,
+        Message::Unchoke => Sent::Unchoke,
+        Message::Interested => Sent::Interested,
+        Message::NotInterested => Sent::NotInterested,
+        Message::Have(piece) => Sent::Have(as_piece(*piece)),
+        _ => return None,
+    })
+}
+
+/// A block that was sent, as its hook sees it.
+pub(super) fn sent_piece(span: BlockSpan) -> Sent {
+    Sent::Piece(as_request(span))
+}

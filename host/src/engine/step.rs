@@ -1,0 +1,97 @@
+//! What is still to be done in this turn: hooks to be called, and what hooks asked for.
+//!
+//! A hook never runs inside another one. What it asks for, and what the engine's own state changes cause, is written down
+//! here, and done in order once the hook has returned.
+
+use std::net::SocketAddr;
+
+use pilotfish_plugin::{
+    ErrorCode, InfoHashes, PeerBox, PeerHandle, PeerRequest, PeerSource, PieceIndex as RawPiece, PluginId, TorrentBox,
+    TorrentHandle,
+};
+
+use crate::alert::Alert;
+use crate::command::{AddTorrent, AddTorrentError, Ticket};
+use crate::hooks::Place;
+use crate::metainfo::BlockSpan;
+
+/// One thing to be done.
+#[derive(Debug)]
+pub(super) enum Step {
+    /// A message was queued: its `sent_` hook.
+    Sent(PeerHandle, Sent),
+    /// A block is to be requested, unless `write_request` has it otherwise.
+    Request(PeerHandle, BlockSpan),
+    /// A request of ours is void although the peer did not say so.
+    ImpliedReject(PeerHandle, BlockSpan),
+    /// Payload went to the socket.
+    Payload(PeerHandle, u32),
+    /// A connection is to be closed, if the plugins consent.
+    AskDisconnect(PeerHandle, ErrorCode),
+    /// A connection that is marked as closing ends.
+    Disconnect(PeerHandle),
+    /// A plugin object joins a connection.
+    AttachPeer(PeerHandle, PluginId, Boxed<PeerBox>),
+    /// A plugin object joins a torrent.
+    AttachTorrent(TorrentHandle, PluginId, Boxed<TorrentBox>),
+    /// A peer is offered to a torrent.
+    OfferPeer(TorrentHandle, SocketAddr, PeerSource),
+    /// An address is banned from a torrent.
+    Ban(TorrentHandle, SocketAddr),
+    /// A torrent is added.
+    AddTorrent(Option<Ticket>, Result<Box<AddTorrent>, AddTorrentError>),
+    /// A torrent is removed.
+    RemoveTorrent(TorrentHandle, bool),
+    /// A torrent is paused or resumed.
+    Pause(TorrentHandle, bool),
+    /// The session is paused or resumed.
+    PauseSession(bool),
+    /// A torrent's files are hashed again.
+    Recheck(TorrentHandle),
+    /// A torrent's disk fails.
+    FileError(TorrentHandle, String, String),
+    /// Listeners hear of an alert.
+    Alert(Box<Alert>),
+    /// A hook panicked.
+    Fault {
+        /// Whose.
+        plugin: PluginId,
+        /// Which.
+        hook: &'static str,
+        /// On what.
+        place: Place,
+        /// What the panic said.
+        text: String,
+    },
+}
+
+/// A message of ours, as its `sent_` hook sees it.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Sent {
+    HaveAll,
+    HaveNone,
+    RejectRequest(PeerRequest),
+    AllowFast(RawPiece),
+    Cancel(PeerRequest),
+    Request(PeerRequest),
+    Choke,
+    Unchoke,
+    Interested,
+    NotInterested,
+    Have(RawPiece),
+    Piece(PeerRequest),
+}
+
+/// A plugin object on its way to its place.
+pub(super) struct Boxed<B>(pub(super) B);
+
+impl<B> std::fmt::Debug for Boxed<B> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("plugin object")
+    }
+}
+
+/// The host's info-hashes as plugins see them.
+pub(super) fn plugin_hashes(hashes: &crate::metainfo::InfoHashes) -> InfoHashes {
+    InfoHashes::new(hashes.v1().copied(), hashes.v2().copied())
+}
