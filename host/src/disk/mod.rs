@@ -10,6 +10,9 @@
 //! * [`DiskDone::Hashed`](crate::job::DiskDone::Hashed) comes when every block is written **and** hashed, once.
 //! * A write never follows a symbolic link out of the storage's folder, and creates nothing there but the torrent's
 //!   regular files and their folders. Reading does follow links: they are the user's own.
+//! * A check yields to everything else. Closing its storage, or shutting down, ends it after the pieces in progress: the
+//!   rest is not reported, and `CheckFinished` still comes.
+//! * A piece that is known to be right is not written again unless it is forgotten; nor is a block that came twice.
 //! * Padding (BEP 47) is never on disk: it reads as zeros.
 //!
 //! Files are opened on first use, at most [`OPEN_FILES`] of them at a time. Space is not reserved: a file grows as its

@@ -311,7 +311,9 @@ impl Schedule {
         if run.result.is_ok() {
             run.result = result;
         }
-        self.retire_checks();
+        if run.is_over() {
+            self.retire_checks();
+        }
     }
 
     fn cut_checks(&mut self, which: impl Fn(StorageId) -> bool) {
@@ -324,12 +326,11 @@ impl Schedule {
     fn retire_checks(&mut self) {
         let ready = &mut self.ready;
         self.checks.retain_mut(|run| {
-            let going_on = run.has_more() || run.running > 0;
-            if !going_on {
+            if run.is_over() {
                 let result = mem::replace(&mut run.result, Ok(()));
                 ready.push_back(Ready::Other(Work::CheckFinished(run.storage.id(), result)));
             }
-            going_on
+            !run.is_over()
         });
     }
 }
@@ -337,6 +338,10 @@ impl Schedule {
 impl CheckRun {
     fn has_more(&self) -> bool {
         self.next < self.end
+    }
+
+    fn is_over(&self) -> bool {
+        !self.has_more() && self.running == 0
     }
 }
 

@@ -74,7 +74,7 @@ fn a_check_forgets_what_was_written_before() {
 }
 
 #[test]
-fn a_verified_piece_that_was_deleted_can_be_forgotten_and_written() {
+fn a_verified_piece_that_was_deleted_is_written_again_after_a_check() {
     let disk = Disk::seeded(&[("t/a", 16 << 10)], 16 << 10);
     disk.check();
     assert_eq!(disk.checked().0, [0]);

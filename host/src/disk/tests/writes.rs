@@ -78,10 +78,13 @@ fn of_a_block_that_comes_twice_the_first_counts() {
     assert!(disk.written(2).is_empty());
     disk.write(blocks[1]);
     assert!(disk.hashed().1.unwrap());
-    disk.write_data(blocks[1], wrong);
+    disk.write_data(blocks[1], wrong.clone());
     assert!(disk.written(1).is_empty());
-    disk.close();
     disk.assert_on_disk();
+    disk.forget(0);
+    disk.write_data(blocks[1], wrong);
+    disk.write(blocks[0]);
+    assert!(!disk.hashed().1.unwrap());
 }
 
 #[test]
