@@ -1,0 +1,177 @@
+//! What a worker does with all the jobs that wait for one piece.
+
+use std::io::{self, ErrorKind};
+use std::mem;
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::check;
+use super::files::OpenFiles;
+use super::folders::disk_error;
+use super::pool::Worker;
+use super::progress::Progress;
+use super::schedule::{CheckId, Finished, PieceJob, PieceWork};
+use super::storage::{Access, Storage};
+use crate::job::{DiskDone, DiskError};
+use crate::metainfo::{BLOCK_SIZE, BlockSpan, PieceIndex};
+
+/// After so many reads of one piece the answers are delivered, so that the first need not wait for the last.
+const READS_PER_DELIVERY: usize = 16;
+
+/// Carries out the jobs in order, delivers the answers, and hands the piece back.
+pub(super) fn work(work: PieceWork, worker: &mut Worker<'_>) -> Finished {
+    let PieceWork { storage, piece, jobs, progress } = work;
+    let mut visit = Visit {
+        storage: &storage,
+        files: worker.files,
+        worker,
+        piece,
+        progress,
+        blocks: Vec::new(),
+        checked: Vec::new(),
+    };
+    for job in jobs {
+        visit.carry_out(job);
+    }
+    visit.write_blocks();
+    visit.worker.deliver();
+    let Visit { progress, checked, .. } = visit;
+    Finished::Piece { storage: storage.id(), piece, progress, checked }
+}
+
+struct Visit<'a, 'w> {
+    storage: &'a Arc<Storage>,
+    files: &'a OpenFiles,
+    worker: &'a mut Worker<'w>,
+    piece: PieceIndex,
+    progress: Option<Box<Progress>>,
+    /// Blocks that were asked for one after the other, with no other job between them.
+    blocks: Vec<(BlockSpan, Bytes)>,
+    checked: Vec<(CheckId, Result<(), DiskError>)>,
+}
+
+impl Visit<'_, '_> {
+    fn carry_out(&mut self, job: PieceJob) {
+        // Writes may be sorted among themselves, so that neighbours meet. Everything else keeps its place.
+        if !matches!(job, PieceJob::Write { .. }) {
+            self.write_blocks();
+        }
+        match job {
+            PieceJob::Write { span, data } => self.blocks.push((span, data)),
+            PieceJob::Forget => {
+                self.progress = None;
+                self.storage.set_verified(self.piece, false);
+            }
+            PieceJob::Read { span, token } => {
+                let data = self.read(span);
+                self.worker.answer(DiskDone::Read { storage: self.storage.id(), span, token, data });
+                self.worker.deliver_if_at_least(READS_PER_DELIVERY);
+            }
+            PieceJob::Check(id) => self.check(id),
+        }
+    }
+
+    fn write_blocks(&mut self) {
+        if self.blocks.is_empty() {
+            return;
+        }
+        let mut blocks = mem::take(&mut self.blocks);
+        blocks.sort_by_key(|(span, _)| span.start);
+        let mut access = Access::new(self.storage, self.files);
+        for run in blocks.chunk_by(|(left, _), (right, _)| left.end() == right.start) {
+            self.write_run(&mut access, run);
+        }
+        self.hash_if_complete(&mut access);
+        // The buffers are free again before the engine hears of it.
+        drop(blocks);
+        self.worker.deliver();
+    }
+
+    fn write_run(&mut self, access: &mut Access<'_>, run: &[(BlockSpan, Bytes)]) {
+        for (index, (span, data)) in run.iter().enumerate() {
+            if let Err(error) = self.write_block(access, *span, data) {
+                self.answer_written(&run[..index], Ok(()));
+                return self.answer_written(&run[index..], Err(error));
+            }
+        }
+        self.answer_written(run, Ok(()));
+    }
+
+    /// Hashing directly follows writing, while the data is in the processor's cache.
+    fn write_block(
+        &mut self,
+        access: &mut Access<'_>,
+        span: BlockSpan,
+        data: &[u8],
+    ) -> Result<(), DiskError> {
+        let geometry = self.storage.layout().geometry();
+        let is_block = geometry.block(self.piece, span.block_index()) == Some(span);
+        if !is_block || data.len() != span.len as usize {
+            return Err(self.no_such_range("write"));
+        }
+        // A block that came twice: the data that is there already was, or will be, hashed.
+        if self.storage.is_verified(self.piece) {
+            return Ok(());
+        }
+        let progress = self.progress.get_or_insert_with(|| Box::new(Progress::new(self.storage, self.piece)));
+        if progress.is_written(span) {
+            return Ok(());
+        }
+        access.write(span, data)?;
+        progress.written(span);
+        // What cannot be read back now is tried again when the piece is complete, and reported then.
+        let _ = progress.catch_up(access, self.worker.chunk(), Some(span));
+        progress.hash(span, data);
+        Ok(())
+    }
+
+    fn answer_written(&mut self, run: &[(BlockSpan, Bytes)], result: Result<(), DiskError>) {
+        let (Some((first, _)), Some((last, _))) = (run.first(), run.last()) else { return };
+        let span = BlockSpan { len: last.end() - first.start, ..*first };
+        self.worker.answer(DiskDone::Written { storage: self.storage.id(), span, result });
+    }
+
+    fn hash_if_complete(&mut self, access: &mut Access<'_>) {
+        let Some(mut progress) = self.progress.take_if(|progress| progress.is_complete()) else { return };
+        let passed = progress.catch_up(access, self.worker.chunk(), None).map(|()| {
+            let digest = progress.finish();
+            self.storage.hashes().matches(self.piece, &digest)
+        });
+        self.storage.set_verified(self.piece, matches!(passed, Ok(true)));
+        self.worker.answer(DiskDone::Hashed { storage: self.storage.id(), piece: self.piece, passed });
+    }
+
+    fn read(&mut self, span: BlockSpan) -> Result<Bytes, DiskError> {
+        let geometry = self.storage.layout().geometry();
+        if geometry.span(span.piece.get(), span.start, span.len) != Some(span) {
+            return Err(self.no_such_range("read"));
+        }
+        let mut access = Access::new(self.storage, self.files);
+        if span.len > BLOCK_SIZE {
+            let mut data = vec![0; span.len as usize];
+            access.read(span, &mut data)?;
+            return Ok(data.into());
+        }
+        let mut buffer = self.worker.buffers.take(span.len);
+        access.read(span, buffer.unfilled_mut())?;
+        buffer.advance(span.len as usize);
+        Ok(buffer.freeze())
+    }
+
+    /// What is on disk now counts, and nothing that was written before.
+    fn check(&mut self, id: CheckId) {
+        self.progress = None;
+        let mut access = Access::new(self.storage, self.files);
+        let have = check::is_right(self.storage, &mut access, self.piece, self.worker.chunk());
+        let passed = matches!(have, Ok(true));
+        self.storage.set_verified(self.piece, passed);
+        self.worker.answer(DiskDone::Checked { storage: self.storage.id(), piece: self.piece, have: passed });
+        self.checked.push((id, have.map(drop)));
+    }
+
+    fn no_such_range(&self, operation: &'static str) -> DiskError {
+        let error = io::Error::new(ErrorKind::InvalidInput, "no such block in this torrent");
+        disk_error(operation, self.storage.root(), error)
+    }
+}

@@ -1,0 +1,356 @@
+//! Who does what next: the queues of the pool, without a thread or a file.
+//!
+//! The unit of scheduling is a piece. A piece is either idle, or it waits in `ready` once, or one worker has it; jobs
+//! that arrive meanwhile wait in its queue and are taken all together. That alone keeps the jobs of a piece in order.
+//! Checks are cut into pieces too, and are taken up when nothing else is ready.
+
+use std::collections::{HashMap, VecDeque};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::{io, mem};
+
+use bytes::Bytes;
+
+use super::progress::Progress;
+use super::storage::Storage;
+use crate::job::{DiskDone, DiskError, DiskJob, ReadToken, StorageId};
+use crate::metainfo::{BlockSpan, PieceIndex};
+
+/// Everything that waits to be done.
+#[derive(Default)]
+pub(super) struct Schedule {
+    storages: HashMap<StorageId, Slot>,
+    pieces: HashMap<Key, PieceQueue>,
+    ready: VecDeque<Ready>,
+    checks: VecDeque<CheckRun>,
+    checks_begun: u64,
+    no_more_checks: bool,
+    /// Ready work taken since a check was last looked at.
+    streak: u32,
+}
+
+/// What a worker is given. Each one must come back: see [`Schedule::finish`].
+pub(super) enum Work {
+    /// All jobs that waited for one piece.
+    Piece(PieceWork),
+    /// Look whether there are files, and answer.
+    Open(Arc<Storage>),
+    /// A check is about to begin: let go of files that may have been replaced.
+    BeginCheck(Arc<Storage>),
+    /// The last piece of a check is done: answer.
+    CheckFinished(StorageId, Result<(), DiskError>),
+    /// Nothing uses the storage any more: close its files, and answer.
+    Close(Arc<Storage>),
+    /// A job that could not be accepted.
+    Refused(DiskDone),
+}
+
+/// One piece, in the hands of one worker.
+pub(super) struct PieceWork {
+    pub(super) storage: Arc<Storage>,
+    pub(super) piece: PieceIndex,
+    pub(super) jobs: Vec<PieceJob>,
+    /// What is known about the blocks written so far; `None` before the first.
+    pub(super) progress: Option<Box<Progress>>,
+}
+
+/// What can be asked of a piece.
+pub(super) enum PieceJob {
+    Write { span: BlockSpan, data: Bytes },
+    Forget,
+    Read { span: BlockSpan, token: ReadToken },
+    Check(CheckId),
+}
+
+/// Names a check while it runs, so that each piece can be counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct CheckId(u64);
+
+/// What a worker hands back.
+pub(super) enum Finished {
+    Piece {
+        storage: StorageId,
+        piece: PieceIndex,
+        progress: Option<Box<Progress>>,
+        /// The checks that this piece was hashed for.
+        checked: Vec<(CheckId, Result<(), DiskError>)>,
+    },
+    /// The files are as on disk: the check may begin.
+    CheckReady(Arc<Storage>),
+    /// A [`Work::Open`] or [`Work::CheckFinished`] was answered.
+    Step(StorageId),
+    /// Nothing waits for this.
+    Nothing,
+}
+
+type Key = (StorageId, PieceIndex);
+
+enum Ready {
+    Piece(Key),
+    Other(Work),
+}
+
+struct Slot {
+    storage: Arc<Storage>,
+    /// Pieces that are not idle, checks under way and answers owed. The files can be closed when it is 0.
+    active: usize,
+    closing: bool,
+}
+
+#[derive(Default)]
+struct PieceQueue {
+    waiting: Vec<PieceJob>,
+    progress: Option<Box<Progress>>,
+    /// Waits in `ready`, or a worker has it.
+    scheduled: bool,
+}
+
+struct CheckRun {
+    id: CheckId,
+    storage: Arc<Storage>,
+    next: u32,
+    end: u32,
+    /// Pieces begun and not yet finished.
+    running: u32,
+    result: Result<(), DiskError>,
+}
+
+/// After so many pieces of other work a waiting check gets one, so that it does not starve.
+const CHECK_AFTER: u32 = 16;
+
+impl Schedule {
+    /// Puts a job where it belongs.
+    pub(super) fn submit(&mut self, job: DiskJob) {
+        match job {
+            DiskJob::Open { storage, layout, hashes, root } => {
+                self.open(Storage::new(storage, layout, hashes, root));
+            }
+            DiskJob::Check { storage } => self.check(storage),
+            DiskJob::Close { storage } => self.close(storage),
+            DiskJob::Write { storage, span, data } => {
+                if !self.enqueue(storage, span.piece, PieceJob::Write { span, data }) {
+                    let result = Err(not_open(storage));
+                    self.refuse(DiskDone::Written { storage, span, result });
+                }
+            }
+            DiskJob::Read { storage, span, token } => {
+                if !self.enqueue(storage, span.piece, PieceJob::Read { span, token }) {
+                    let data = Err(not_open(storage));
+                    self.refuse(DiskDone::Read { storage, span, token, data });
+                }
+            }
+            DiskJob::Forget { storage, piece } => {
+                self.enqueue(storage, piece, PieceJob::Forget);
+            }
+        }
+    }
+
+    /// The next work, if there is any that may be begun now.
+    pub(super) fn next(&mut self) -> Option<Work> {
+        if self.ready.is_empty() || self.streak >= CHECK_AFTER {
+            self.streak = 0;
+            if let Some(work) = self.next_of_checks() {
+                return Some(work);
+            }
+        }
+        self.streak += 1;
+        match self.ready.pop_front()? {
+            Ready::Piece(key) => Some(Work::Piece(self.take(key))),
+            Ready::Other(work) => Some(work),
+        }
+    }
+
+    /// Whether [`next`](Self::next) would give something.
+    pub(super) fn has_more(&self) -> bool {
+        !self.ready.is_empty() || self.checks.iter().any(CheckRun::has_more)
+    }
+
+    /// Takes back what [`next`](Self::next) gave, after it was answered: so `CheckFinished` follows every `Checked`,
+    /// and `Closed` follows everything.
+    pub(super) fn finish(&mut self, finished: Finished) {
+        match finished {
+            Finished::Piece { storage, piece, progress, checked } => {
+                for (id, result) in checked {
+                    self.count_checked(id, result);
+                }
+                self.put_back((storage, piece), progress);
+            }
+            Finished::CheckReady(storage) => self.begin_check(storage),
+            Finished::Step(storage) => self.rest(storage),
+            Finished::Nothing => {}
+        }
+    }
+
+    /// Ends all checks early: what is left to do is only what someone waits for.
+    pub(super) fn stop_checks(&mut self) {
+        self.no_more_checks = true;
+        self.cut_checks(|_| true);
+    }
+
+    fn open(&mut self, storage: Storage) {
+        let id = storage.id();
+        if self.storages.contains_key(&id) {
+            let error = io::Error::new(io::ErrorKind::AlreadyExists, "is open already");
+            let existing = Err(storage_error(id, error));
+            return self.refuse(DiskDone::Opened { storage: id, existing });
+        }
+        let storage = Arc::new(storage);
+        self.storages.insert(id, Slot { storage: storage.clone(), active: 1, closing: false });
+        self.ready.push_back(Ready::Other(Work::Open(storage)));
+    }
+
+    fn close(&mut self, id: StorageId) {
+        let Some(slot) = self.storages.get_mut(&id).filter(|slot| !slot.closing) else {
+            return self.refuse(DiskDone::Closed { storage: id });
+        };
+        slot.closing = true;
+        // Keeps the storage until its checks are cut.
+        slot.active += 1;
+        self.cut_checks(|storage| storage == id);
+        self.rest(id);
+    }
+
+    fn check(&mut self, id: StorageId) {
+        let Some(slot) = self.storages.get_mut(&id).filter(|slot| !slot.closing) else {
+            return self.refuse(DiskDone::CheckFinished { storage: id, result: Err(not_open(id)) });
+        };
+        slot.active += 1;
+        self.ready.push_back(Ready::Other(Work::BeginCheck(slot.storage.clone())));
+    }
+
+    fn begin_check(&mut self, storage: Arc<Storage>) {
+        let id = CheckId(self.checks_begun);
+        self.checks_begun += 1;
+        let end = storage.layout().geometry().num_pieces();
+        let given_up =
+            self.no_more_checks || self.storages.get(&storage.id()).is_none_or(|slot| slot.closing);
+        let next = if given_up { end } else { 0 };
+        self.checks.push_back(CheckRun { id, storage, next, end, running: 0, result: Ok(()) });
+        self.retire_checks();
+    }
+
+    /// False if there is no such storage.
+    fn enqueue(&mut self, id: StorageId, piece: PieceIndex, job: PieceJob) -> bool {
+        if self.storages.get(&id).is_none_or(|slot| slot.closing) {
+            return false;
+        }
+        if self.push((id, piece), job) {
+            self.ready.push_back(Ready::Piece((id, piece)));
+        }
+        true
+    }
+
+    /// Whether the piece was idle: then it is the caller's to schedule.
+    fn push(&mut self, key: Key, job: PieceJob) -> bool {
+        let queue = self.pieces.entry(key).or_default();
+        queue.waiting.push(job);
+        let was_idle = !mem::replace(&mut queue.scheduled, true);
+        if was_idle && let Some(slot) = self.storages.get_mut(&key.0) {
+            slot.active += 1;
+        }
+        was_idle
+    }
+
+    fn refuse(&mut self, answer: DiskDone) {
+        self.ready.push_back(Ready::Other(Work::Refused(answer)));
+    }
+
+    fn take(&mut self, key: Key) -> PieceWork {
+        // A storage stays for as long as one of its pieces is scheduled.
+        let storage = self.storages[&key.0].storage.clone();
+        let queue = self.pieces.entry(key).or_default();
+        let (jobs, progress) = (mem::take(&mut queue.waiting), queue.progress.take());
+        PieceWork { storage, piece: key.1, jobs, progress }
+    }
+
+    fn put_back(&mut self, key: Key, progress: Option<Box<Progress>>) {
+        let queue = self.pieces.entry(key).or_default();
+        queue.progress = progress;
+        if !queue.waiting.is_empty() {
+            self.ready.push_back(Ready::Piece(key));
+            return;
+        }
+        queue.scheduled = false;
+        if queue.progress.is_none() {
+            self.pieces.remove(&key);
+        }
+        self.rest(key.0);
+    }
+
+    /// Something that kept the storage busy is over.
+    fn rest(&mut self, id: StorageId) {
+        let Some(slot) = self.storages.get_mut(&id) else { return };
+        slot.active -= 1;
+        if slot.active > 0 || !slot.closing {
+            return;
+        }
+        if let Some(slot) = self.storages.remove(&id) {
+            self.pieces.retain(|&(storage, _), _| storage != id);
+            self.ready.push_back(Ready::Other(Work::Close(slot.storage)));
+        }
+    }
+
+    /// Begins the next piece of the oldest check that has one left. A piece that is busy gets the check as its next job.
+    fn next_of_checks(&mut self) -> Option<Work> {
+        loop {
+            let run = self.checks.iter_mut().find(|run| run.has_more())?;
+            let piece = run.storage.layout().geometry().piece(run.next);
+            run.next += 1;
+            let Some(piece) = piece else { continue };
+            run.running += 1;
+            let (key, job) = ((run.storage.id(), piece), PieceJob::Check(run.id));
+            if self.push(key, job) {
+                return Some(Work::Piece(self.take(key)));
+            }
+        }
+    }
+
+    fn count_checked(&mut self, id: CheckId, result: Result<(), DiskError>) {
+        let Some(run) = self.checks.iter_mut().find(|run| run.id == id) else { return };
+        run.running -= 1;
+        if run.result.is_ok() {
+            run.result = result;
+        }
+        if run.is_over() {
+            self.retire_checks();
+        }
+    }
+
+    fn cut_checks(&mut self, which: impl Fn(StorageId) -> bool) {
+        for run in self.checks.iter_mut().filter(|run| which(run.storage.id())) {
+            run.next = run.end;
+        }
+        self.retire_checks();
+    }
+
+    fn retire_checks(&mut self) {
+        let ready = &mut self.ready;
+        self.checks.retain_mut(|run| {
+            if run.is_over() {
+                let result = mem::replace(&mut run.result, Ok(()));
+                ready.push_back(Ready::Other(Work::CheckFinished(run.storage.id(), result)));
+            }
+            !run.is_over()
+        });
+    }
+}
+
+impl CheckRun {
+    fn has_more(&self) -> bool {
+        self.next < self.end
+    }
+
+    fn is_over(&self) -> bool {
+        !self.has_more() && self.running == 0
+    }
+}
+
+fn not_open(storage: StorageId) -> DiskError {
+    storage_error(storage, io::Error::new(io::ErrorKind::NotFound, "is not open"))
+}
+
+/// For jobs that reach no file: the storage's number stands in its place.
+fn storage_error(storage: StorageId, error: io::Error) -> DiskError {
+    let path = PathBuf::from(format!("storage {}", storage.0));
+    DiskError { operation: "open", path, error: Arc::new(error) }
+}
