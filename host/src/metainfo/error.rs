@@ -2,10 +2,37 @@
 
 use std::path::PathBuf;
 
+use crate::wire::bencode::BencodeError;
+
 /// A torrent that cannot be used. Always the fault of whoever wrote it; each message is one line for a person to read.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum MetainfoError {
+    /// Not bencoded, or not a dictionary.
+    #[error("not a torrent: {0}")]
+    Bencode(#[from] BencodeError),
+    /// A key that every torrent needs, named from the outermost dictionary on.
+    #[error("not a torrent: `{0}` is missing or of the wrong type")]
+    Missing(&'static str),
+    /// A key whose value makes no sense.
+    #[error("the torrent's `{key}` cannot be {value}")]
+    Invalid {
+        /// The key, named from the outermost dictionary on.
+        key: &'static str,
+        /// What it is.
+        value: i128,
+    },
+    /// As many hashes as there are pieces are needed.
+    #[error("the torrent has {found} bytes of piece hashes where its size needs {expected}")]
+    HashCount {
+        /// Bytes that are there.
+        found: usize,
+        /// Bytes that the size of the files needs.
+        expected: u64,
+    },
+    /// A torrent that has no v1 side (BEP 52).
+    #[error("the torrent is of version 2 only, which is not supported yet")]
+    V2Only,
     /// All files together hold no byte.
     #[error("the torrent holds no data")]
     Empty,
@@ -32,4 +59,21 @@ pub enum MetainfoError {
     /// One file's path is another file's folder.
     #[error("{} is a file and a folder at once", .0.display())]
     FileIsFolder(PathBuf),
+    /// The data did not have the length that was told before.
+    #[error("the files changed while they were read: {expected} bytes were expected, {found} came")]
+    DataLength {
+        /// Bytes that the files had at first.
+        expected: u64,
+        /// Bytes that were given.
+        found: u64,
+    },
+    /// Not a link of the form `magnet:?...`.
+    #[error("not a magnet link")]
+    NotAMagnet,
+    /// A magnet link without `xt=urn:btih:` or `xt=urn:btmh:`.
+    #[error("the magnet link names no torrent")]
+    NoInfoHash,
+    /// An info-hash that is neither 40 hexadecimal nor 32 base-32 digits, nor a SHA-256 multihash.
+    #[error("{0:?} is not an info-hash")]
+    BadInfoHash(String),
 }

@@ -61,7 +61,7 @@ impl Limits {
     /// For a torrent file; both numbers are libtorrent's.
     pub const TORRENT: Self = Self::new(100, 3_000_000);
 
-    /// At most `items` values, keys and ends, within at most `depth` lists and dictionaries. No more than 256 of
+    /// At most `items` values and keys, within at most `depth` lists and dictionaries. No more than 256 of
     /// these are ever accepted, because values are walked by recursion.
     pub const fn new(depth: usize, items: usize) -> Self {
         Self { depth: if depth > 256 { 256 } else { depth }, items }
@@ -247,6 +247,12 @@ impl<'a> From<&'a [u8]> for Value<'a> {
 impl<'a> From<&'a str> for Value<'a> {
     fn from(string: &'a str) -> Self {
         Self::Bytes(string.as_bytes())
+    }
+}
+
+impl<'a> From<Vec<Self>> for Value<'a> {
+    fn from(list: Vec<Self>) -> Self {
+        Self::List(list)
     }
 }
 

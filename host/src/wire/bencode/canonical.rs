@@ -182,12 +182,15 @@ impl<'a> Reader<'a> {
 
     /// The next token, and whether it is canonical.
     fn token(&mut self) -> Result<(Token<'a>, bool), BencodeError> {
-        if self.items == self.limits.items {
+        let start = self.at;
+        let byte = self.byte()?;
+        if byte != b'e' {
+            self.items += 1;
+        }
+        if self.items > self.limits.items {
             return Err(BencodeError::TooManyItems(self.limits.items));
         }
-        self.items += 1;
-        let start = self.at;
-        match self.byte()? {
+        match byte {
             b'l' => Ok((Token::List, true)),
             b'd' => Ok((Token::Dict, true)),
             b'e' => Ok((Token::End, true)),
