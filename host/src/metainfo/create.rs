@@ -241,7 +241,7 @@ fn checked_name(name: &str) -> Result<&Path, MetainfoError> {
 }
 
 fn unsafe_path(path: &Path, reason: &'static str) -> MetainfoError {
-    MetainfoError::UnsafePath { path: path.display().to_string(), reason }
+    MetainfoError::unsafe_path(&path.to_string_lossy(), reason)
 }
 
 fn text(text: &str) -> Value<'_> {

@@ -4,7 +4,8 @@ use std::path::PathBuf;
 
 use crate::wire::bencode::BencodeError;
 
-/// A torrent that cannot be used. Always the fault of whoever wrote it; each message is one line for a person to read.
+/// A torrent that cannot be used. Always the fault of whoever wrote it. Each message is one line for a person to read,
+/// and what it quotes is escaped and not long, so that it may be printed on a terminal.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum MetainfoError {
@@ -48,16 +49,16 @@ pub enum MetainfoError {
     /// A path that could lead out of the folder, or that no file system can hold.
     #[error("unsafe file path {path:?}: {reason}")]
     UnsafePath {
-        /// The component or path at fault, made printable.
+        /// The component or path at fault, or its beginning.
         path: String,
         /// What is wrong with it.
         reason: &'static str,
     },
     /// Two files of the torrent would be one file on disk.
-    #[error("the file {} occurs twice", .0.display())]
+    #[error("the file {0:?} occurs twice")]
     DuplicatePath(PathBuf),
     /// One file's path is another file's folder.
-    #[error("{} is a file and a folder at once", .0.display())]
+    #[error("{0:?} is a file and a folder at once")]
     FileIsFolder(PathBuf),
     /// The data did not have the length that was told before.
     #[error("the files changed while they were read: {expected} bytes were expected, {found} came")]
@@ -76,4 +77,19 @@ pub enum MetainfoError {
     /// An info-hash that is neither 40 hexadecimal nor 32 base-32 digits, nor a SHA-256 multihash.
     #[error("{0:?} is not an info-hash")]
     BadInfoHash(String),
+}
+
+impl MetainfoError {
+    pub(super) fn unsafe_path(path: &str, reason: &'static str) -> Self {
+        Self::UnsafePath { path: excerpt(path), reason }
+    }
+}
+
+/// Enough of a stranger's text to recognise it by.
+pub(super) fn excerpt(text: &str) -> String {
+    const LONGEST: usize = 100;
+    match text.char_indices().nth(LONGEST) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text.to_owned(),
+    }
 }

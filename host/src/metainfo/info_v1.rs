@@ -112,7 +112,7 @@ fn component(name: &str, windows: bool) -> Result<Cow<'_, str>, MetainfoError> {
         _ if windows => return Ok(windows_component(name)),
         _ => return Ok(Cow::Borrowed(name)),
     };
-    Err(MetainfoError::UnsafePath { path: name.to_owned(), reason })
+    Err(MetainfoError::unsafe_path(name, reason))
 }
 
 fn windows_component(name: &str) -> Cow<'_, str> {

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::ops::RangeInclusive;
 use std::str::FromStr;
 
+use super::error::excerpt;
 use super::{InfoHashes, MetainfoError};
 
 /// A link to a torrent. Only the info-hash is certain; everything else is a hint.
@@ -134,7 +135,7 @@ fn topic(urn: &str) -> Result<Option<Topic>, MetainfoError> {
     } else {
         return Ok(None);
     };
-    decoded.map(Some).ok_or_else(|| MetainfoError::BadInfoHash(hash.to_owned()))
+    decoded.map(Some).ok_or_else(|| MetainfoError::BadInfoHash(excerpt(hash)))
 }
 
 fn hex<const N: usize>(digits: &str) -> Option<[u8; N]> {

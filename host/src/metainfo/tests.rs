@@ -152,6 +152,18 @@ fn a_hostile_file_is_refused_at_once() {
     assert_eq!(error(&wide), MetainfoError::Bencode(BencodeError::TooManyItems(3_000_000)));
 }
 
+#[test]
+fn errors_can_be_printed_whatever_the_torrent_holds() {
+    let text = String::from_utf8(single()).unwrap();
+    let long = format!("\u{1b}[31m/\n{}", "x".repeat(1_000_000));
+    let long = error(text.replace("4:root", &format!("{}:{long}", long.len())).as_bytes()).to_string();
+    let twice = "5:filesld6:lengthi20000e4:pathl2:\u{1b}\need6:lengthi20000e4:pathl2:\u{1b}\neee";
+    let twice = error(&torrent(twice, "")).to_string();
+    for message in [long, twice] {
+        assert!(message.len() < 300 && !message.contains(char::is_control), "{message:?}");
+    }
+}
+
 proptest! {
     #[test]
     fn a_damaged_torrent_is_refused_or_sound(at: prop::sample::Index, byte: u8, cut: prop::sample::Index) {

@@ -5,7 +5,7 @@
 //! is the hash of those. bendy costs a buffer of 144 KiB each time, so this is for handshakes and files, not for every
 //! message.
 
-mod canonical;
+mod repair;
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests;
@@ -16,7 +16,7 @@ use std::fmt;
 use bendy::decoding::{Decoder, Object};
 use bendy::encoding::{Encoder, Error as EncodeError, SingleItemEncoder};
 
-pub use self::canonical::canonical;
+pub use self::repair::canonical;
 
 /// Bytes that are not the bencoding of anything we accept; always the fault of whoever wrote them.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -33,12 +33,12 @@ pub enum BencodeError {
     /// More values than allowed.
     #[error("the bencoded data has more than {0} items")]
     TooManyItems(usize),
-    /// A dictionary that says two things about one key.
+    /// A dictionary that says two things about one key, which begins so.
     #[error("the bencoded data has the key {0:?} twice")]
     DuplicateKey(String),
     /// A number of more than 127 bits.
-    #[error("the bencoded data holds the number {0}, which is too large")]
-    IntegerTooLarge(String),
+    #[error("the bencoded data holds a number of {0} digits, which is too large")]
+    IntegerTooLarge(usize),
     /// A value, but not a dictionary.
     #[error("the bencoded data is not a dictionary")]
     NotADictionary,
@@ -124,7 +124,7 @@ impl<'a> Document<'a> {
 
     /// The value of a key of the outermost dictionary, exactly as it was written.
     pub fn raw(&self, key: &[u8]) -> Option<&'a [u8]> {
-        canonical::raw_value(self.original, key, self.limits)
+        repair::raw_value(self.original, key, self.limits)
     }
 
     /// What stood behind the value.
@@ -326,7 +326,7 @@ fn read<'a>(object: Object<'_, 'a>) -> Result<Value<'a>, BencodeError> {
     match object {
         Object::Integer(int) => match int.parse() {
             Ok(int) => Ok(Value::Int(int)),
-            Err(_) => Err(BencodeError::IntegerTooLarge(int.to_owned())),
+            Err(_) => Err(BencodeError::IntegerTooLarge(int.trim_start_matches('-').len())),
         },
         Object::Bytes(bytes) => Ok(Value::Bytes(bytes)),
         Object::List(mut items) => {

@@ -75,7 +75,7 @@ fn numbers_may_be_larger_than_ours() {
     assert_eq!(value(b"i-9223372036854775808e"), Ok(Some(i64::MIN)));
     assert_eq!(value(b"i18446744073709551615e"), Ok(None));
     let digits = "9".repeat(40);
-    assert_eq!(value(format!("i{digits}e").as_bytes()), Err(BencodeError::IntegerTooLarge(digits)));
+    assert_eq!(value(format!("i{digits}e").as_bytes()), Err(BencodeError::IntegerTooLarge(40)));
 }
 
 #[test]

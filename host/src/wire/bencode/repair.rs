@@ -141,7 +141,8 @@ impl<'a> Reader<'a> {
         if !pairs.is_sorted_by(|(key, _), (next, _)| key < next) {
             pairs.sort_unstable_by_key(|(key, _)| *key);
             if let Some(twice) = pairs.windows(2).find(|pair| pair[0].0 == pair[1].0) {
-                return Err(BencodeError::DuplicateKey(String::from_utf8_lossy(twice[0].0).into_owned()));
+                let beginning = &twice[0].0[..twice[0].0.len().min(40)];
+                return Err(BencodeError::DuplicateKey(String::from_utf8_lossy(beginning).into_owned()));
             }
             let unsorted = out.split_off(base);
             pairs.into_iter().for_each(|(_, range)| out.extend_from_slice(&unsorted[range]));
