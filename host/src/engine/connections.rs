@@ -13,6 +13,7 @@ use super::output::Output;
 use super::state::{SessionPhase, State};
 use crate::alert::AlertKind;
 use crate::peer::{Closing, Connection, Phase};
+use crate::torrent::{Added, BanReason};
 use crate::wire::Handshake;
 
 impl Engine {
@@ -121,14 +122,12 @@ impl Engine {
     /// A peer is offered to a torrent.
     pub(super) fn offer_peer(&mut self, torrent: TorrentHandle, address: SocketAddr, source: PeerSource) {
         let Some(t) = self.state.torrent_mut(torrent) else { return };
-        let added = t.candidates.add(address, source);
-        let (mut flags, mut refusal) = (AddPeerFlags::NONE, Refusal::NONE);
-        if let Some(why) = added.refused {
-            (flags, refusal) = (AddPeerFlags::FILTERED, why);
-        } else if added.new {
-            flags = AddPeerFlags::FIRST_TIME;
-        }
-        let sources = added.sources;
+        let (flags, refusal) = match t.candidates.add(address, source, false) {
+            Added::New => (AddPeerFlags::FIRST_TIME, Refusal::NONE),
+            Added::Known => (AddPeerFlags::NONE, Refusal::NONE),
+            Added::Refused(why) => (AddPeerFlags::FILTERED, refusal_code(why)),
+        };
+        let sources = t.candidates.known(address).map_or(source, |known| known.sources);
         self.tell_torrent(torrent, TorrentHooks::on_add_peer, |p, cx| {
             p.on_add_peer(cx, address.into(), source, sources, flags, refusal)
         });
@@ -136,15 +135,15 @@ impl Engine {
     }
 
     /// Bans an address from a torrent, and disconnects it.
-    pub(super) fn ban(&mut self, torrent: TorrentHandle, ip: IpAddr, reason: &str) {
+    pub(super) fn ban(&mut self, torrent: TorrentHandle, ip: IpAddr, reason: BanReason) {
         let Some(t) = self.state.torrent_mut(torrent) else { return };
-        t.candidates.ban(ip);
+        t.candidates.ban(ip, reason);
         for peer in self.state.peers_of(torrent) {
             let Some(connection) = self.open_peer(peer).filter(|connection| connection.remote.ip() == ip) else {
                 continue;
             };
             let address = connection.remote;
-            self.state.alert(AlertKind::PeerBan { torrent, peer, address, reason: reason.to_owned() });
+            self.state.alert(AlertKind::PeerBan { torrent, peer, address, reason: reason.to_string() });
             self.state.peer_error(peer, ErrorCode::PEER_BANNED);
         }
     }
@@ -162,7 +161,7 @@ impl State {
         }
         let now = self.now;
         let t = self.torrent_mut(torrent).filter(|t| t.takes_peers() && !t.picker.is_finished())?;
-        let address = t.candidates.next(now)?;
+        let address = t.candidates.next(now, false)?;
         self.connects_left -= 1;
         Some(address)
     }
@@ -191,7 +190,7 @@ impl State {
             t.held.retain(|other| *other != peer);
             t.picker.forget_peer(peer);
             let failed = closing.severity >= Severity::FAILURE;
-            t.candidates.disconnected(address, peer, failed, now);
+            t.candidates.disconnected(connection.known_as, now, failed);
         }
         if error.is_error() && closing.severity == Severity::PEER_ERROR {
             self.alert(AlertKind::PeerError { torrent, peer, address, error });
@@ -203,5 +202,16 @@ impl State {
             self.request_blocks(other);
         }
         self.schedule_torrent(torrent);
+    }
+}
+
+/// Why an offer was refused, as plugins are told.
+fn refusal_code(why: crate::torrent::Refusal) -> Refusal {
+    use crate::torrent::Refusal as Why;
+    match why {
+        Why::Port | Why::Address => Refusal::UNUSABLE,
+        Why::Filtered => Refusal::FILTER,
+        Why::Banned(_) => Refusal::BANNED,
+        Why::Full | Why::Connected => Refusal::LIST_FULL,
     }
 }

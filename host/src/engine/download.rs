@@ -47,7 +47,7 @@ impl State {
         let options = PickOptions {
             suggested: &connection.suggested,
             only,
-            parole: torrent.candidates.is_on_parole(connection.remote),
+            parole: torrent.candidates.known(connection.known_as).is_some_and(|known| known.parole),
             contiguous: connection.payload_down.rate() > FAST_PEER,
             // A copy is only worth asking for when nothing of one's own is outstanding.
             endgame: connection.requests.len() < 2,

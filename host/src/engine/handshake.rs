@@ -11,6 +11,7 @@ use super::state::{SessionPhase, State};
 use crate::command::AddTorrentError;
 use crate::metainfo::InfoHashes;
 use crate::peer::{ENGINE_EXTENSIONS, Phase};
+use crate::torrent::Refusal;
 use crate::wire::{EntryTree, ExtensionHandshake, Message, Reserved};
 
 /// What we can do: the extension protocol (BEP 10) and the fast extension (BEP 6).
@@ -87,18 +88,18 @@ impl Engine {
     /// An incoming connection joins its torrent, if that takes peers; then our handshake goes out.
     fn join(&mut self, peer: PeerHandle, torrent: TorrentHandle) {
         let state = &mut self.state;
-        let (now, session_paused) = (state.now, state.paused);
-        let several = state.settings.allow_multiple_connections_per_ip;
+        let session_paused = state.paused;
         let Some(address) = state.peer(peer).map(|connection| connection.remote) else { return };
         let Some(t) = state.torrent_mut(torrent) else { return };
         let refusal = if t.paused || session_paused {
             Some(ErrorCode::TORRENT_PAUSED)
         } else if !t.takes_peers() {
             Some(ErrorCode::TORRENT_NOT_READY)
-        } else if t.candidates.is_banned(address.ip()) {
-            Some(ErrorCode::PEER_BANNED)
         } else {
-            t.candidates.incoming(address, peer, several, now).err().map(|_| ErrorCode::TOO_MANY_CONNECTIONS)
+            t.candidates.incoming(address, peer, false).err().map(|why| match why {
+                Refusal::Banned(_) => ErrorCode::PEER_BANNED,
+                _ => ErrorCode::DUPLICATE_PEER_ID,
+            })
         };
         if let Some(error) = refusal {
             return state.disconnect(peer, error, Operation::BITTORRENT, Severity::NORMAL);
@@ -190,6 +191,7 @@ impl Engine {
         if let Some(version) = theirs.version.filter(|version| !version.is_empty()) {
             connection.client = version;
         }
+        self.state.learn_port(peer);
         self.state.check_redundant(peer);
     }
 
@@ -238,6 +240,14 @@ impl State {
     /// The port that we listen on.
     pub(super) fn listen_port(&self) -> Option<u16> {
         self.listening.first().map(|address| address.port()).filter(|_| self.phase == SessionPhase::Running)
+    }
+
+    /// An incoming peer said where it listens: it can be found again there.
+    fn learn_port(&mut self, peer: PeerHandle) {
+        let Some((connection, torrent)) = self.pair(peer) else { return };
+        if let Some(port) = connection.listen_port.filter(|_| !connection.outgoing) {
+            connection.known_as = torrent.candidates.listens_on(connection.known_as, port);
+        }
     }
 
     /// What we have, in the shortest way that the peer understands.
