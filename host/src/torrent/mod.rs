@@ -1,1 +1,5 @@
 //! torrent
+
+pub mod availability;
+pub mod blocks;
+pub mod picker;
