@@ -198,11 +198,6 @@ impl Availability {
         Priority::descending().map(|priority| self.shelves[Place { priority, stage }.shelf()].all.len).sum()
     }
 
-    /// Whether no piece has a place: there is nothing to ask anybody for.
-    pub fn is_empty(&self) -> bool {
-        self.shelves.iter().all(|shelf| shelf.all.len == 0)
-    }
-
     /// The pieces of one place that a peer has. Pieces of one rank come in the order of their numbers, beginning at
     /// `start` and going round, so that a random `start` breaks ties at random.
     pub fn walk<'a>(

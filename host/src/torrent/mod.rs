@@ -2,4 +2,6 @@
 
 pub mod availability;
 pub mod blocks;
+pub mod candidates;
+pub mod choker;
 pub mod picker;

@@ -74,14 +74,13 @@ proptest! {
                     *peer = Some(some);
                 }
                 (2, peer @ Some(_)) => availability.peer_left(&peer.take().unwrap_or_default()),
-                (3..5, Some(has)) => {
-                    if has.set(piece) {
-                        availability.peer_has(piece);
-                    }
-                }
-                (5, Some(has)) => {
-                    if has.clear(piece) {
-                        availability.peer_lost(piece);
+                (3..6, Some(has)) => {
+                    let got = step < 5;
+                    let changed = if got { has.set(piece) } else { has.clear(piece) };
+                    match (changed, got) {
+                        (true, true) => availability.peer_has(piece),
+                        (true, false) => availability.peer_lost(piece),
+                        _ => {}
                     }
                 }
                 (6, _) => availability.put(piece, Some(OPEN)),
