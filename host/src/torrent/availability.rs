@@ -234,6 +234,11 @@ impl Availability {
     }
 
     #[cfg(test)]
+    pub(super) fn place_of(&self, piece: u32) -> Option<Place> {
+        self.places[piece as usize]
+    }
+
+    #[cfg(test)]
     pub(super) fn check(&self) {
         for (index, shelf) in self.shelves.iter().enumerate() {
             let counted: u32 = shelf.by_count.iter().map(|set| set.len).sum();

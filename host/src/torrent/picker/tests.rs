@@ -64,9 +64,12 @@ impl Picker<u32> {
         assert_eq!(self.bytes_left, bytes_left);
         assert_eq!(self.slots.iter().filter(|&&slot| slot != NOT_BEGUN).count(), self.begun.len());
         self.begun.iter().for_each(Begun::check);
-        let to_ask = |piece: &PieceIndex| self.wanted.get(piece.get()) && self.free_blocks(*piece) > 0;
-        let shelved = self.availability.len(Stage::Open) + self.availability.len(Stage::Begun);
-        assert_eq!(shelved as usize, self.geometry.pieces().filter(to_ask).count());
+        for piece in self.geometry.pieces() {
+            let to_ask = self.wanted.get(piece.get()) && self.free_blocks(piece) > 0;
+            let stage = if self.begun_piece(piece).is_some() { Stage::Begun } else { Stage::Open };
+            let place = to_ask.then(|| Place { priority: self.priority(piece), stage });
+            assert_eq!(self.availability.place_of(piece.get()), place);
+        }
     }
 }
 
@@ -321,6 +324,7 @@ enum Step {
     Have { who: usize, piece: u32 },
     Pick { who: usize, want: usize, contiguous: bool, parole: bool, endgame: bool },
     Answer { who: usize, which: usize, count: usize },
+    Volunteer { who: usize, piece: u32 },
     Abort { who: usize, count: usize },
     Judge { good: bool },
     Prioritise { piece: u32, priority: u8 },
@@ -338,6 +342,7 @@ fn step() -> impl Strategy<Value = Step> {
         }),
         8 => (who.clone(), 0..9_usize, 1..5_usize)
             .prop_map(|(who, which, count)| Step::Answer { who, which, count }),
+        1 => (who.clone(), 0..20_u32).prop_map(|(who, piece)| Step::Volunteer { who, piece }),
         2 => (who, 1..5_usize).prop_map(|(who, count)| Step::Abort { who, count }),
         3 => any::<bool>().prop_map(|good| Step::Judge { good }),
         1 => (0..20_u32, 0..9_u8).prop_map(|(piece, priority)| Step::Prioritise { piece, priority }),
@@ -407,8 +412,14 @@ impl Swarm {
             return;
         }
         let span = self.asked[who].remove(which % self.asked[who].len());
+        assert!(!self.receive(who, span), "duplicate");
+    }
+
+    fn receive(&mut self, who: usize, span: BlockSpan) -> bool {
+        let useless = self.picker.have(span.piece) || self.picker.downloader(span).is_some();
         let received = self.picker.received(self.keys[who], span);
-        assert!(!received.duplicate);
+        assert_eq!(received.duplicate, useless);
+        self.asked[who].retain(|&asked| asked != span);
         let mut others = Vec::new();
         for other in 0..4 {
             if let Some(index) = self.asked[other].iter().position(|&asked| asked == span) {
@@ -423,6 +434,7 @@ impl Swarm {
         if received.piece_complete {
             self.complete.push(span.piece);
         }
+        received.duplicate
     }
 
     fn abort(&mut self, who: usize, count: usize) {
@@ -457,6 +469,11 @@ impl Swarm {
                 self.pick(who, want, &PickOptions { contiguous, parole, endgame, ..PickOptions::default() });
             }
             Step::Answer { who, which, count } => (0..count).for_each(|_| self.answer(who, which)),
+            Step::Volunteer { who, piece } => {
+                // A block that this peer was not asked for, and perhaps nobody.
+                let block = self.picker.geometry.block(self.picker.piece(piece % pieces), piece % 3).unwrap();
+                self.receive(who, block);
+            }
             Step::Abort { who, count } => self.abort(who, count),
             Step::Judge { good } => self.judge(good),
             Step::Prioritise { piece, priority } => {
