@@ -52,6 +52,11 @@ impl InfoHashes {
         self.v2().map_or_else(|| self.truncated(), head)
     }
 
+    /// Whether `info` is the dictionary that the v1 name stands for; of a torrent without one, `None`.
+    pub fn verify_v1(&self, info: &[u8]) -> Option<bool> {
+        self.v1().map(|v1| Sha1::digest(info)[..] == v1[..])
+    }
+
     /// Whether a peer that says `wire` in its handshake means this torrent.
     pub fn answers_to(&self, wire: &[u8; 20]) -> bool {
         self.v1() == Some(wire) || self.v2().is_some_and(|v2| head(v2) == *wire)
@@ -154,7 +159,7 @@ fn head(v2: &[u8; 32]) -> [u8; 20] {
     std::array::from_fn(|i| v2[i])
 }
 
-fn write_hex(f: &mut fmt::Formatter<'_>, bytes: &[u8]) -> fmt::Result {
+pub(super) fn write_hex(f: &mut fmt::Formatter<'_>, bytes: &[u8]) -> fmt::Result {
     bytes.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
 }
 

@@ -261,7 +261,7 @@ impl FileLayout {
 }
 
 fn check_path(path: &Path) -> Result<(), MetainfoError> {
-    let unsafe_path = |reason| MetainfoError::UnsafePath { path: path.display().to_string(), reason };
+    let unsafe_path = |reason| MetainfoError::unsafe_path(&path.to_string_lossy(), reason);
     if path.as_os_str().is_empty() {
         return Err(unsafe_path("it is empty"));
     }
