@@ -63,10 +63,12 @@ pub enum DiskJob {
         /// Comes back with the answer.
         token: ReadToken,
     },
-    /// Closes the files after the jobs before it; answered by [`DiskDone::Closed`].
+    /// Closes the files after the jobs before it, cutting a check short; answered by [`DiskDone::Closed`].
     Close {
         /// Whose files.
         storage: StorageId,
+        /// Whether the torrent's files, and folders that are empty then, are deleted.
+        delete_files: bool,
     },
 }
 

@@ -8,6 +8,7 @@ pub mod hooks;
 pub mod job;
 pub mod metainfo;
 pub mod peer;
+pub mod plugins;
 pub mod settings;
 pub mod torrent;
 pub mod wire;

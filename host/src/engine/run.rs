@@ -8,6 +8,7 @@ use super::step::{Sent, Step};
 use crate::alert::Alert;
 use crate::metainfo::BlockSpan;
 use crate::peer::{as_raw, as_request};
+use crate::torrent::BanReason;
 use crate::wire::Message;
 
 impl Engine {
@@ -25,7 +26,7 @@ impl Engine {
             Step::AttachPeer(peer, plugin, boxed) => self.attach_peer(peer, plugin, boxed.0),
             Step::AttachTorrent(torrent, plugin, boxed) => self.attach_torrent(torrent, plugin, boxed.0),
             Step::OfferPeer(torrent, address, source) => self.offer_peer(torrent, address, source),
-            Step::Ban(torrent, address) => self.ban(torrent, address.ip(), "a plugin's decision"),
+            Step::Ban(torrent, address) => self.ban(torrent, address.ip(), BanReason::Asked),
             Step::AddTorrent(ticket, torrent) => self.add_torrent(ticket, torrent),
             Step::RemoveTorrent(torrent, delete_files) => self.remove_torrent(torrent, delete_files),
             Step::Pause(torrent, pause) => self.pause_torrent(torrent, pause),

@@ -23,7 +23,7 @@ use crate::job::{DiskJob, ReadToken, StorageId};
 use crate::metainfo::BlockSpan;
 use crate::peer::{Connection, RequestLimits, as_piece, as_request};
 use crate::settings::Settings;
-use crate::torrent::Torrent;
+use crate::torrent::{Choker, Torrent};
 use crate::wire::{BlockPool, EntryTree, Message};
 
 /// Everything but the plugin objects.
@@ -67,8 +67,9 @@ pub struct State {
     pub(super) paused: bool,
     /// Peers that we do not choke, all torrents together.
     pub(super) unchoked: u32,
-    pub(super) next_choke: Instant,
-    pub(super) next_optimistic: Instant,
+    pub(super) choker: Choker,
+    /// Connections that may still be tried before the next tick.
+    pub(super) connects_left: u32,
     pub(super) phase: SessionPhase,
 }
 
@@ -107,6 +108,8 @@ impl State {
         rng.fill_bytes(&mut peer_id);
         let prefix = config.settings.peer_id_prefix();
         peer_id[..prefix.len()].copy_from_slice(prefix);
+        let choker = Choker::new(super::choking::limits(&config.settings), now);
+        let connects_left = config.settings.connection_speed;
         Self {
             alerts: AlertQueue::new(config.settings.alert_queue_size as usize),
             settings: config.settings,
@@ -135,8 +138,8 @@ impl State {
             listening: Vec::new(),
             paused: false,
             unchoked: 0,
-            next_choke: now,
-            next_optimistic: now,
+            choker,
+            connects_left,
             phase: SessionPhase::Running,
         }
     }

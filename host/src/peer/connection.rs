@@ -48,6 +48,8 @@ pub struct Arriving {
 pub struct Connection {
     /// The peer's address.
     pub remote: SocketAddr,
+    /// The address by which the torrent's list of peers knows it: with the port that it listens on, once that is known.
+    pub known_as: SocketAddr,
     /// Our address, once connected.
     pub local: Option<SocketAddr>,
     /// Whether we opened it.
@@ -133,8 +135,8 @@ pub struct Connection {
     pub payload_down: Meter,
     /// Payload sent.
     pub payload_up: Meter,
-    /// Payload totals at the last unchoke round.
-    pub at_last_round: (u64, u64),
+    /// How much payload had been sent when we last unchoked it, bytes.
+    pub uploaded_at_unchoke: u64,
 
     /// When it was made.
     pub created: Instant,
@@ -174,6 +176,7 @@ impl Connection {
     pub fn new(remote: SocketAddr, outgoing: bool, limits: RequestLimits, now: Instant) -> Self {
         Self {
             remote,
+            known_as: remote,
             local: None,
             outgoing,
             torrent: None,
@@ -214,7 +217,7 @@ impl Connection {
             up: Meter::new(now),
             payload_down: Meter::new(now),
             payload_up: Meter::new(now),
-            at_last_round: (0, 0),
+            uploaded_at_unchoke: 0,
             created: now,
             last_received: now,
             last_sent: now,

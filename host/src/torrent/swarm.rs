@@ -28,6 +28,8 @@ pub struct Torrent {
     pub state: TorrentState,
     /// Whether it is paused by itself.
     pub paused: bool,
+    /// What a plugin asked for in the hook that runs: visible at once, done afterwards.
+    pub pause_asked: Option<bool>,
     /// Whether it is stopped after its check.
     pub check_only: bool,
     /// Whether it is being removed.

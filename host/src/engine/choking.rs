@@ -1,0 +1,131 @@
+//! Whom we serve: unchoke slots, given out by the [`Choker`](crate::torrent::Choker).
+
+use pilotfish_plugin::{PeerHandle, SessionHooks};
+
+use super::Engine;
+use super::state::State;
+use crate::settings::Settings;
+use crate::torrent::{Candidate, ChokerLimits};
+use crate::wire::Message;
+
+/// The choker's limits, from the settings.
+pub(super) fn limits(settings: &Settings) -> ChokerLimits {
+    ChokerLimits {
+        unchoke_slots_limit: settings.unchoke_slots_limit as usize,
+        num_optimistic_unchoke_slots: settings.num_optimistic_unchoke_slots as usize,
+        unchoke_interval: settings.unchoke_interval.duration(),
+        optimistic_unchoke_interval: settings.optimistic_unchoke_interval.duration(),
+    }
+}
+
+impl Engine {
+    /// Gives the slots out anew, if that is due.
+    pub(super) fn choke_round(&mut self) {
+        let Self { state, chains } = self;
+        let now = state.now;
+        if now < state.choker.next_round() {
+            return;
+        }
+        let candidates = state.choke_candidates();
+        let mut choker = state.choker.clone();
+        // The lowest priority of all plugins counts; nobody's opinion is the highest number.
+        let decision = choker.round(now, &candidates, |peer| {
+            let lowest = |lowest: u64, _, priority: u64| lowest.min(priority);
+            chains.session.fold(
+                state,
+                (),
+                SessionHooks::get_unchoke_priority,
+                || u64::MAX,
+                |p, cx, priority| p.get_unchoke_priority(cx, peer, priority),
+                u64::MAX,
+                lowest,
+            )
+        });
+        self.state.choker = choker;
+        let Some(decision) = decision else { return };
+        decision.choke.into_iter().for_each(|peer| self.state.choke_quietly(peer));
+        let optimistic = decision.optimistic;
+        self.state.mark_optimistic(&candidates, &optimistic);
+        decision.unchoke.into_iter().for_each(|peer| self.state.unchoke(peer));
+    }
+}
+
+impl State {
+    fn choke_candidates(&mut self) -> Vec<Candidate<PeerHandle>> {
+        let peers: Vec<PeerHandle> =
+            self.peers().filter(|(_, c)| c.is_established() && c.torrent.is_some()).map(|(peer, _)| peer).collect();
+        let now = self.now;
+        peers
+            .into_iter()
+            .filter_map(|peer| {
+                let (connection, torrent) = self.pair(peer)?;
+                if !torrent.takes_peers() || torrent.picker.num_have() == 0 {
+                    return None;
+                }
+                let quota = 2 * u64::from(torrent.geometry().piece_length());
+                Some(Candidate {
+                    peer,
+                    interested: connection.peer_interested,
+                    choked: connection.choked,
+                    optimistic: connection.optimistic,
+                    exempt: false,
+                    // A seed gives nothing for anything: only what it sends counts.
+                    down_rate: if torrent.picker.is_finished() { 0 } else { connection.payload_down.rate() },
+                    up_rate: connection.payload_up.rate(),
+                    uploaded_since_unchoke: connection.payload_up.total() - connection.uploaded_at_unchoke,
+                    quota,
+                    last_unchoke: connection.last_unchoke.filter(|at| *at <= now),
+                    last_optimistic: connection.last_optimistic,
+                })
+            })
+            .collect()
+    }
+
+    fn mark_optimistic(&mut self, candidates: &[Candidate<PeerHandle>], optimistic: &[PeerHandle]) {
+        let now = self.now;
+        for candidate in candidates {
+            let holds = optimistic.contains(&candidate.peer);
+            if let Some(connection) = self.peer_mut(candidate.peer) {
+                if holds && !connection.optimistic {
+                    connection.last_optimistic = Some(now);
+                }
+                connection.optimistic = holds;
+            }
+        }
+    }
+
+    /// Unchokes a peer if a slot is free.
+    pub(super) fn maybe_unchoke(&mut self, peer: PeerHandle) {
+        if self.choker.has_free_slot(self.unchoked as usize) {
+            self.unchoke(peer);
+        }
+    }
+
+    pub(super) fn unchoke(&mut self, peer: PeerHandle) {
+        let now = self.now;
+        let Some(connection) = self.peer_mut(peer).filter(|c| c.choked && !c.is_closing()) else { return };
+        connection.choked = false;
+        connection.choked_requests = 0;
+        connection.last_unchoke = Some(now);
+        connection.last_incoming_request = now;
+        connection.uploaded_at_unchoke = connection.payload_up.total();
+        self.unchoked += 1;
+        self.send_and_tell(peer, &Message::Unchoke);
+    }
+
+    /// Chokes a peer, and has its slot given to another.
+    pub(super) fn choke(&mut self, peer: PeerHandle) {
+        self.choke_quietly(peer);
+        self.choker.trigger(self.now);
+    }
+
+    fn choke_quietly(&mut self, peer: PeerHandle) {
+        let Some(connection) = self.peer_mut(peer).filter(|c| !c.choked && !c.is_closing()) else { return };
+        connection.choked = true;
+        connection.optimistic = false;
+        self.unchoked = self.unchoked.saturating_sub(1);
+        self.send_and_tell(peer, &Message::Choke);
+        self.void_uploads(peer);
+    }
+}
+

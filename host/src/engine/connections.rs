@@ -1,0 +1,217 @@
+//! Connections come and go.
+
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+
+use pilotfish_plugin::{
+    AddPeerFlags, Attach, ErrorCode, Operation, PeerHandle, PeerHooks, PeerSource, Refusal, Severity, TorrentHandle,
+    TorrentHooks,
+};
+
+use super::Engine;
+use super::output::Output;
+use super::state::{SessionPhase, State};
+use crate::alert::AlertKind;
+use crate::peer::{Closing, Connection, Phase};
+use crate::torrent::{Added, BanReason};
+use crate::wire::Handshake;
+
+impl Engine {
+    /// A peer connected to us. Nothing is known of it but its address.
+    pub(super) fn on_accept(&mut self, remote: SocketAddr, local: SocketAddr) -> Option<PeerHandle> {
+        let state = &mut self.state;
+        if state.phase != SessionPhase::Running || state.num_peers() >= state.settings.connections_limit as usize {
+            return None;
+        }
+        let mut connection = Connection::new(remote, false, state.request_limits(), state.now);
+        connection.local = Some(local);
+        Some(state.insert_peer(connection))
+    }
+
+    /// Tries as many known peers as are wanted now.
+    pub(super) fn connect_peers(&mut self, torrent: TorrentHandle) {
+        while let Some(address) = self.state.next_candidate(torrent) {
+            self.connect(torrent, address);
+            self.pump();
+        }
+        self.state.schedule_torrent(torrent);
+    }
+
+    fn connect(&mut self, torrent: TorrentHandle, address: SocketAddr) {
+        let state = &mut self.state;
+        let mut connection = Connection::new(address, true, state.request_limits(), state.now);
+        connection.torrent = Some(torrent);
+        let peer = state.insert_peer(connection);
+        let Some(t) = state.torrent_mut(torrent) else { return };
+        t.candidates.connected(address, peer);
+        t.peers.push(peer);
+        if !self.sprout_peer(peer, torrent, Attach::OUTGOING) {
+            self.state.disconnect(peer, ErrorCode::PLUGIN_PANICKED, Operation::UNKNOWN, Severity::FAILURE);
+        }
+        if self.open_peer(peer).is_some() {
+            self.state.outputs.push_back(Output::Connect { peer, address });
+        }
+    }
+
+    /// An outgoing connection is up: plugins first, then our handshake.
+    pub(super) fn on_connected(&mut self, peer: PeerHandle, local: SocketAddr) {
+        let now = self.state.now;
+        let Some(connection) = self.open_peer(peer) else { return };
+        connection.local = Some(local);
+        connection.phase = Phase::Handshaking;
+        connection.last_received = now;
+        if connection.remote == local {
+            return self.state.disconnect(peer, ErrorCode::SELF_CONNECTION, Operation::BITTORRENT, Severity::FAILURE);
+        }
+        self.tell_peer(peer, PeerHooks::on_connected, |p, cx| p.on_connected(cx));
+        self.state.announce_connection(peer);
+        self.send_handshake(peer);
+    }
+
+    /// Our sixty-eight bytes.
+    pub(super) fn send_handshake(&mut self, peer: PeerHandle) {
+        let (reserved, peer_id) = (super::handshake::RESERVED, self.state.peer_id);
+        let Some((connection, torrent)) = self.state.pair(peer).filter(|(c, _)| !c.is_closing()) else { return };
+        let info_hash = torrent.metainfo.info_hashes().truncated();
+        connection.outbox.push(&Handshake { reserved, info_hash, peer_id }.encode());
+        self.state.transmit(peer);
+    }
+
+    /// The socket took some of what was queued.
+    pub(super) fn on_written(&mut self, peer: PeerHandle, len: usize) {
+        let now = self.state.now;
+        let Some(connection) = self.state.peer_mut(peer) else { return };
+        let payload = connection.outbox.written(len);
+        connection.up.add(len as u64);
+        connection.last_sent = now;
+        if payload > 0 {
+            connection.payload_up.add(payload);
+            let bytes = u32::try_from(payload).unwrap_or(u32::MAX);
+            if let Some((_, torrent)) = self.state.pair(peer) {
+                torrent.payload_up.add(payload);
+            }
+            self.state.steps.push_back(super::step::Step::Payload(peer, bytes));
+            self.state.fill_uploads(peer);
+        }
+    }
+
+    /// The attempt failed, or the connection broke.
+    pub(super) fn on_failed(&mut self, peer: PeerHandle, error: Option<&io::Error>) {
+        let connecting = self.state.peer(peer).is_some_and(|connection| connection.phase == Phase::Connecting);
+        let operation = if connecting { Operation::CONNECT } else { Operation::SOCK_READ };
+        let code = match error {
+            None => ErrorCode::END_OF_FILE,
+            Some(error) if error.kind() == io::ErrorKind::TimedOut => ErrorCode::TIMED_OUT,
+            Some(error) => error
+                .raw_os_error()
+                .map_or(ErrorCode::END_OF_FILE, |value| ErrorCode { category: ErrorCode::SYSTEM, value }),
+        };
+        let severity = if connecting { Severity::FAILURE } else { Severity::NORMAL };
+        self.state.disconnect(peer, code, operation, severity);
+    }
+
+    /// A connection that is marked as closing ends: plugins first, then everything that names it is undone.
+    pub(super) fn finish_disconnect(&mut self, peer: PeerHandle) {
+        let Some(closing) = self.state.peer(peer).and_then(|connection| connection.closing) else { return };
+        self.tell_peer(peer, PeerHooks::on_disconnect, |p, cx| p.on_disconnect(cx, closing.error));
+        self.state.forget_peer(peer, closing);
+        self.chains.peers.remove(&peer);
+        self.state.outputs.push_back(Output::Close(peer));
+    }
+
+    /// A peer is offered to a torrent.
+    pub(super) fn offer_peer(&mut self, torrent: TorrentHandle, address: SocketAddr, source: PeerSource) {
+        let Some(t) = self.state.torrent_mut(torrent) else { return };
+        let (flags, refusal) = match t.candidates.add(address, source, false) {
+            Added::New => (AddPeerFlags::FIRST_TIME, Refusal::NONE),
+            Added::Known => (AddPeerFlags::NONE, Refusal::NONE),
+            Added::Refused(why) => (AddPeerFlags::FILTERED, refusal_code(why)),
+        };
+        let sources = t.candidates.known(address).map_or(source, |known| known.sources);
+        self.tell_torrent(torrent, TorrentHooks::on_add_peer, |p, cx| {
+            p.on_add_peer(cx, address.into(), source, sources, flags, refusal)
+        });
+        self.connect_peers(torrent);
+    }
+
+    /// Bans an address from a torrent, and disconnects it.
+    pub(super) fn ban(&mut self, torrent: TorrentHandle, ip: IpAddr, reason: BanReason) {
+        let Some(t) = self.state.torrent_mut(torrent) else { return };
+        t.candidates.ban(ip, reason);
+        for peer in self.state.peers_of(torrent) {
+            let Some(connection) = self.open_peer(peer).filter(|connection| connection.remote.ip() == ip) else {
+                continue;
+            };
+            let address = connection.remote;
+            self.state.alert(AlertKind::PeerBan { torrent, peer, address, reason: reason.to_string() });
+            self.state.peer_error(peer, ErrorCode::PEER_BANNED);
+        }
+    }
+}
+
+impl State {
+    /// The next peer to be tried, if one may be.
+    fn next_candidate(&mut self, torrent: TorrentHandle) -> Option<SocketAddr> {
+        if self.phase != SessionPhase::Running
+            || self.paused
+            || self.num_peers() >= self.settings.connections_limit as usize
+            || self.connects_left == 0
+        {
+            return None;
+        }
+        let now = self.now;
+        let t = self.torrent_mut(torrent).filter(|t| t.takes_peers() && !t.picker.is_finished())?;
+        let address = t.candidates.next(now, false)?;
+        self.connects_left -= 1;
+        Some(address)
+    }
+
+    /// A connection is up, and belongs to a torrent.
+    pub(super) fn announce_connection(&mut self, peer: PeerHandle) {
+        let Some(connection) = self.peer(peer) else { return };
+        let (address, incoming, torrent) = (connection.remote, !connection.outgoing, connection.torrent);
+        if let Some(torrent) = torrent {
+            self.alert(AlertKind::PeerConnect { torrent, peer, address, incoming });
+        }
+    }
+
+    /// Undoes everything that names a connection.
+    fn forget_peer(&mut self, peer: PeerHandle, closing: Closing) {
+        self.uncount(peer);
+        let Some(connection) = self.remove_peer(peer) else { return };
+        if !connection.choked {
+            self.unchoked = self.unchoked.saturating_sub(1);
+            self.choker.trigger(self.now);
+        }
+        let Some(torrent) = connection.torrent else { return };
+        let (address, error, now) = (connection.remote, closing.error, self.now);
+        if let Some(t) = self.torrent_mut(torrent) {
+            t.peers.retain(|other| *other != peer);
+            t.held.retain(|other| *other != peer);
+            t.picker.forget_peer(peer);
+            let failed = closing.severity >= Severity::FAILURE;
+            t.candidates.disconnected(connection.known_as, now, failed);
+        }
+        if error.is_error() && closing.severity == Severity::PEER_ERROR {
+            self.alert(AlertKind::PeerError { torrent, peer, address, error });
+        } else if error.is_error() {
+            self.alert(AlertKind::PeerDisconnected { torrent, peer, address, error });
+        }
+        // What it was asked for can be asked of others.
+        for other in self.peers_of(torrent) {
+            self.request_blocks(other);
+        }
+        self.schedule_torrent(torrent);
+    }
+}
+
+/// Why an offer was refused, as plugins are told.
+fn refusal_code(why: crate::torrent::Refusal) -> Refusal {
+    use crate::torrent::Refusal as Why;
+    match why {
+        Why::Port | Why::Address => Refusal::UNUSABLE,
+        Why::Filtered => Refusal::FILTER,
+        Why::Banned(_) => Refusal::BANNED,
+        Why::Full | Why::Connected => Refusal::LIST_FULL,
+    }
+}

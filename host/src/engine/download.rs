@@ -1,0 +1,148 @@
+//! Asking peers for blocks, and what becomes of the blocks.
+
+use bytes::Bytes;
+use pilotfish_plugin::PeerHandle;
+
+use super::Engine;
+use super::state::State;
+use super::step::Step;
+use crate::job::DiskJob;
+use crate::metainfo::{BlockSpan, PieceIndex};
+use crate::peer::as_raw;
+use crate::torrent::PickOptions;
+use crate::wire::{Message, RawRequest};
+
+/// A peer that sends faster than this, in B/s, gets whole pieces of its own.
+const FAST_PEER: u64 = 1 << 20;
+
+impl Engine {
+    /// A plugin took a block: it is not waited for any more, and not asked of this peer again.
+    pub(super) fn retire_block(&mut self, peer: PeerHandle, span: BlockSpan) {
+        let now = self.state.now;
+        let Some(connection) = self.open_peer(peer) else { return };
+        // To the picker the block stays with this peer, so that it is not picked for it again.
+        if connection.requests.received(span, now).is_some() {
+            connection.retired_blocks.push(span);
+        }
+        self.state.request_blocks(peer);
+    }
+}
+
+impl State {
+    /// Picks as many blocks as the peer's queue has room for, and writes their requests down.
+    pub(super) fn request_blocks(&mut self, peer: PeerHandle) {
+        let now = self.now;
+        let Some((connection, torrent, rng)) = self.triple(peer) else { return };
+        if !connection.is_established() || !connection.interesting || !torrent.is_downloading() || torrent.disk_congested {
+            return;
+        }
+        let room = connection.requests.room();
+        if room == 0 {
+            return;
+        }
+        let only: Option<&[PieceIndex]> = connection.peer_choked.then_some(&connection.allowed_fast);
+        if only.is_some_and(<[PieceIndex]>::is_empty) {
+            return;
+        }
+        let options = PickOptions {
+            suggested: &connection.suggested,
+            only,
+            parole: torrent.candidates.known(connection.known_as).is_some_and(|known| known.parole),
+            contiguous: connection.payload_down.rate() > FAST_PEER,
+            // A copy is only worth asking for when nothing of one's own is outstanding.
+            endgame: connection.requests.len() < 2,
+        };
+        let mut spans = Vec::new();
+        torrent.picker.pick(peer, &connection.has, room, &options, rng, &mut spans);
+        for span in spans {
+            connection.requests.sent(span, now);
+            self.steps.push_back(Step::Request(peer, span));
+        }
+    }
+
+    /// A block came, and no plugin took it.
+    pub(super) fn on_block(&mut self, peer: PeerHandle, piece: u32, start: u32, data: Bytes) {
+        let (now, limit) = (self.now, u64::from(self.settings.max_queued_disk_bytes));
+        let Some((connection, torrent)) = self.pair(peer) else { return };
+        let length = u32::try_from(data.len()).unwrap_or(u32::MAX);
+        let Some(span) = torrent.geometry().block_at(piece, start, length) else { return };
+        let asked = connection.requests.received(span, now).is_some();
+        if !asked || torrent.picker.have(span.piece) || !torrent.files_checked {
+            torrent.redundant_bytes += u64::from(length);
+            return self.request_blocks(peer);
+        }
+        let received = torrent.picker.received(peer, span);
+        if received.duplicate {
+            torrent.redundant_bytes += u64::from(length);
+            return self.request_blocks(peer);
+        }
+        torrent.queued_disk_bytes += u64::from(length);
+        torrent.disk_congested |= torrent.queued_disk_bytes > limit;
+        let (storage, handle) = (torrent.storage, torrent.handle);
+        let stop_reading = torrent.queued_disk_bytes > 2 * limit;
+        self.disk(DiskJob::Write { storage, span, data });
+        received.others.into_iter().for_each(|other| self.cancel(other, span));
+        if stop_reading {
+            self.pause_reading(handle);
+        }
+        self.request_blocks(peer);
+    }
+
+    /// Another peer was faster: this one need not send the block.
+    fn cancel(&mut self, peer: PeerHandle, span: BlockSpan) {
+        let Some(connection) = self.peer_mut(peer).filter(|c| !c.is_closing() && c.requests.contains(span)) else {
+            return;
+        };
+        if !connection.fast() {
+            self.steps.push_back(Step::ImpliedReject(peer, span));
+        }
+        self.send_and_tell(peer, &Message::Cancel(as_raw(span)));
+    }
+
+    /// The peer will not send a block.
+    pub(super) fn on_reject(&mut self, peer: PeerHandle, request: RawRequest) {
+        let now = self.now;
+        let Some((connection, torrent)) = self.pair(peer) else { return };
+        let Some(span) = torrent.geometry().block_at(request.piece, request.start, request.length) else { return };
+        if !connection.requests.rejected(span, now) {
+            return;
+        }
+        torrent.picker.abort(peer, span);
+        if connection.peer_choked {
+            connection.allowed_fast.retain(|piece| *piece != span.piece);
+        }
+        connection.suggested.retain(|piece| *piece != span.piece);
+        // Asking at once for the same block again would only bring the next reject.
+        if !connection.peer_choked {
+            self.request_blocks(peer);
+        }
+    }
+
+    /// The disk is far behind: peers that owe us blocks are not read until it has caught up. Their timeouts stand still.
+    fn pause_reading(&mut self, torrent: pilotfish_plugin::TorrentHandle) {
+        let now = self.now;
+        for peer in self.peers_of(torrent) {
+            if let Some(connection) = self.peer_mut(peer)
+                && !connection.requests.is_empty()
+                && !connection.read_paused
+            {
+                connection.read_paused = true;
+                connection.requests.pause(now);
+            }
+        }
+    }
+
+    /// The disk has caught up.
+    pub(super) fn resume_reading(&mut self, torrent: pilotfish_plugin::TorrentHandle) {
+        let now = self.now;
+        for peer in self.peers_of(torrent) {
+            if let Some(connection) = self.peer_mut(peer)
+                && std::mem::replace(&mut connection.read_paused, false)
+            {
+                connection.requests.resume(now);
+                self.outputs.push_back(super::Output::Read(peer));
+            }
+            self.request_blocks(peer);
+        }
+    }
+}

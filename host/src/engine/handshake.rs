@@ -1,0 +1,319 @@
+//! Both handshakes: sixty-eight bytes each (BEP 3), then the extension handshake (BEP 10) and what we have.
+
+use pilotfish_plugin::rt::abi_stable::std_types::RSlice;
+use pilotfish_plugin::{
+    Attach, ErrorCode, Operation, PeerHandle, PeerHooks, Reserved as PluginReserved, SessionHooks, Severity,
+    TorrentHandle,
+};
+
+use super::Engine;
+use super::state::{SessionPhase, State};
+use crate::command::AddTorrentError;
+use crate::metainfo::InfoHashes;
+use crate::peer::{ENGINE_EXTENSIONS, Phase};
+use crate::torrent::Refusal;
+use crate::wire::{EntryTree, ExtensionHandshake, Message, Reserved};
+
+/// What we can do: the extension protocol (BEP 10) and the fast extension (BEP 6).
+pub(super) const RESERVED: Reserved = Reserved([0, 0, 0, 0, 0, 0x10, 0, 0x04]);
+
+impl Engine {
+    /// The peer named a torrent.
+    pub(super) fn on_info_hash(&mut self, peer: PeerHandle, reserved: Reserved, info_hash: [u8; 20]) {
+        let Some(connection) = self.open_peer(peer) else { return };
+        connection.reserved = reserved;
+        let (outgoing, ours) = (connection.outgoing, connection.torrent);
+        if outgoing {
+            let answers = ours
+                .and_then(|torrent| self.state.torrent(torrent))
+                .is_some_and(|torrent| torrent.metainfo.info_hashes().answers_to(&info_hash));
+            if !answers {
+                self.state.peer_error(peer, ErrorCode::INVALID_INFO_HASH);
+            }
+            return;
+        }
+        match self.state.by_hash.get(&info_hash).copied() {
+            Some(torrent) => self.join(peer, torrent),
+            None => self.on_unknown_torrent(peer, info_hash),
+        }
+    }
+
+    /// An incoming peer asks for a torrent that is not there: a plugin may have it.
+    fn on_unknown_torrent(&mut self, peer: PeerHandle, info_hash: [u8; 20]) {
+        let hashes = super::step::plugin_hashes(&InfoHashes::V1(info_hash));
+        let entry = self.state.begin_entry(EntryTree::new());
+        let raw = self.state.entry_raw(entry);
+        let handled = self.chains.session.first_handled(&mut self.state, (), SessionHooks::on_unknown_torrent, |p, cx| {
+            p.on_unknown_torrent(cx, hashes, peer, raw)
+        });
+        let params = self.state.end_entry(entry);
+        if handled && self.open_peer(peer).is_some() {
+            match super::torrents::read_params(&params) {
+                Ok(torrent) => self.add_torrent(None, Ok(Box::new(torrent))),
+                Err(text) => self.add_torrent(None, Err(AddTorrentError::Parameters(text))),
+            }
+            if let Some(torrent) = self.state.by_hash.get(&info_hash).copied() {
+                return self.hold(peer, torrent);
+            }
+        }
+        self.state.peer_error(peer, ErrorCode::INVALID_INFO_HASH);
+    }
+
+    /// The peer waits until the torrent, which was added for it, can serve it.
+    fn hold(&mut self, peer: PeerHandle, torrent: TorrentHandle) {
+        if self.state.torrent(torrent).is_some_and(crate::torrent::Torrent::takes_peers) {
+            return self.join(peer, torrent);
+        }
+        if let Some(connection) = self.state.peer_mut(peer) {
+            connection.phase = Phase::Held;
+        }
+        if let Some(torrent) = self.state.torrent_mut(torrent) {
+            torrent.held.push(peer);
+        }
+    }
+
+    /// The torrent is ready: peers that waited for it go on.
+    pub(super) fn release_held(&mut self, torrent: TorrentHandle) {
+        let held = self.state.torrent_mut(torrent).map(|t| std::mem::take(&mut t.held)).unwrap_or_default();
+        for peer in held {
+            if let Some(connection) = self.state.peer_mut(peer) {
+                connection.phase = Phase::Handshaking;
+            }
+            self.join(peer, torrent);
+            self.pump();
+            self.decode(peer);
+        }
+    }
+
+    /// An incoming connection joins its torrent, if that takes peers; then our handshake goes out.
+    fn join(&mut self, peer: PeerHandle, torrent: TorrentHandle) {
+        let state = &mut self.state;
+        let session_paused = state.paused;
+        let Some(address) = state.peer(peer).map(|connection| connection.remote) else { return };
+        let Some(t) = state.torrent_mut(torrent) else { return };
+        let refusal = if t.paused || session_paused {
+            Some(ErrorCode::TORRENT_PAUSED)
+        } else if !t.takes_peers() {
+            Some(ErrorCode::TORRENT_NOT_READY)
+        } else {
+            t.candidates.incoming(address, peer, false).err().map(|why| match why {
+                Refusal::Banned(_) => ErrorCode::PEER_BANNED,
+                _ => ErrorCode::DUPLICATE_PEER_ID,
+            })
+        };
+        if let Some(error) = refusal {
+            return state.disconnect(peer, error, Operation::BITTORRENT, Severity::NORMAL);
+        }
+        t.peers.push(peer);
+        if let Some(connection) = state.peer_mut(peer) {
+            connection.torrent = Some(torrent);
+        }
+        if !self.sprout_peer(peer, torrent, Attach::INCOMING) {
+            return self.state.disconnect(peer, ErrorCode::PLUGIN_PANICKED, Operation::UNKNOWN, Severity::FAILURE);
+        }
+        self.state.announce_connection(peer);
+        self.state.schedule_torrent(torrent);
+        self.send_handshake(peer);
+    }
+
+    /// The peer's id came: its handshake is complete.
+    pub(super) fn on_peer_id(&mut self, peer: PeerHandle, id: [u8; 20]) {
+        if let Some(error) = self.state.refuse_id(peer, id) {
+            return self.state.disconnect(peer, error, Operation::BITTORRENT, Severity::NORMAL);
+        }
+        let Some(connection) = self.open_peer(peer) else { return };
+        connection.pid = id;
+        connection.client = client_name(&id);
+        connection.phase = Phase::Established;
+        let reserved = PluginReserved(connection.reserved.0);
+        let extended = connection.extended();
+        self.retain_on_handshake(peer, reserved);
+        if extended && self.open_peer(peer).is_some() {
+            self.send_extension_handshake(peer);
+        }
+        self.pump();
+        if self.open_peer(peer).is_none() {
+            return;
+        }
+        self.state.send_bitfield(peer);
+        self.pump();
+        self.state.unchoke_early(peer);
+        self.pump();
+        let Some(connection) = self.open_peer(peer) else { return };
+        connection.in_handshake = false;
+        connection.bitfield_sent = true;
+    }
+
+    fn retain_on_handshake(&mut self, peer: PeerHandle, reserved: PluginReserved) {
+        let subject = self.subject(peer);
+        if let Some(chain) = self.chains.peers.get_mut(&peer) {
+            chain.retain(&mut self.state, subject, PeerHooks::on_handshake, |p, cx| p.on_handshake(cx, reserved));
+        }
+        self.sync_plugin_names(peer);
+    }
+
+    /// Our extended handshake: the engine's keys, then the plugins'.
+    fn send_extension_handshake(&mut self, peer: PeerHandle) {
+        let entry = self.state.begin_entry(self.state.extension_handshake(peer));
+        let raw = self.state.entry_raw(entry);
+        let subject = self.subject(peer);
+        if let Some(chain) = self.chains.peers.get_mut(&peer) {
+            chain.tell(&mut self.state, subject, PeerHooks::add_handshake, |p, cx| p.add_handshake(cx, raw));
+        }
+        let payload = self.state.end_entry(entry).encode_root();
+        let Some(connection) = self.open_peer(peer) else { return };
+        connection.extended_handshake_sent = true;
+        self.state.send(peer, &Message::Extended { id: 0, payload: payload.into() });
+    }
+
+    /// The peer's extended handshake: plugins first, then the keys that the engine reads.
+    pub(super) fn on_extension_handshake(&mut self, peer: PeerHandle, payload: &[u8]) {
+        let Ok(theirs) = ExtensionHandshake::parse(payload) else { return };
+        let subject = self.subject(peer);
+        if let Some(chain) = self.chains.peers.get_mut(&peer) {
+            let message = RSlice::from_slice(payload);
+            chain.retain(&mut self.state, subject, PeerHooks::on_extension_handshake, |p, cx| {
+                p.on_extension_handshake(cx, message)
+            });
+        }
+        self.sync_plugin_names(peer);
+        let unix_now = self.state.unix_epoch + i64::try_from(self.state.clock().as_secs()).unwrap_or(0);
+        let Some(connection) = self.open_peer(peer) else { return };
+        let names = theirs.messages.iter().filter_map(|(name, id)| Some((std::str::from_utf8(name).ok()?, *id)));
+        connection.extensions.learn(names);
+        connection.listen_port = theirs.port.or(connection.listen_port);
+        connection.last_seen_complete =
+            theirs.complete_ago.map_or(connection.last_seen_complete, |ago| unix_now - i64::from(ago));
+        connection.said_upload_only |= theirs.upload_only;
+        if let Some(reqq) = theirs.request_queue {
+            connection.requests.set_peer_limit(reqq);
+        }
+        if let Some(version) = theirs.version.filter(|version| !version.is_empty()) {
+            connection.client = version;
+        }
+        self.state.learn_port(peer);
+        self.state.check_redundant(peer);
+    }
+
+    /// Plugins that left are found no more.
+    fn sync_plugin_names(&mut self, peer: PeerHandle) {
+        let Some(chain) = self.chains.peers.get(&peer) else { return };
+        if let Some(connection) = self.state.peer_mut(peer) {
+            connection.plugin_names.retain(|(plugin, _)| chain.contains(*plugin));
+        }
+    }
+}
+
+impl State {
+    /// Whether a peer with this id is refused: ourselves, or one that is connected already.
+    fn refuse_id(&self, peer: PeerHandle, id: [u8; 20]) -> Option<ErrorCode> {
+        if id == self.peer_id {
+            return Some(ErrorCode::SELF_CONNECTION);
+        }
+        let torrent = self.peer(peer)?.torrent?;
+        let others = self.torrent(torrent)?.peers.iter().filter(|other| **other != peer);
+        let twin = others.filter_map(|other| self.peer(*other)).any(|c| c.pid == id && c.is_established());
+        twin.then_some(ErrorCode::DUPLICATE_PEER_ID)
+    }
+
+    /// The engine's own keys of our extended handshake (BEP 10; BEP 21 for `upload_only`).
+    fn extension_handshake(&self, peer: PeerHandle) -> EntryTree {
+        let mut tree = EntryTree::new();
+        let Some(connection) = self.peer(peer) else { return tree };
+        let finished =
+            connection.torrent.and_then(|t| self.torrent(t)).is_some_and(|torrent| torrent.picker.is_finished());
+        let ours = ExtensionHandshake {
+            messages: ENGINE_EXTENSIONS.iter().map(|(name, id)| (name.as_bytes().to_vec(), *id)).collect(),
+            port: self.listen_port().filter(|_| connection.outgoing),
+            version: self.settings.client_version().map(str::to_owned),
+            your_ip: Some(connection.remote.ip()),
+            request_queue: Some(self.settings.max_allowed_in_request_queue),
+            upload_only: finished,
+            ..ExtensionHandshake::default()
+        };
+        // The names are short and the tree is fresh: nothing can be refused.
+        let _ = ours.write(&mut tree);
+        let _ = tree.insert_int(EntryTree::ROOT, b"complete_ago", if finished { 0 } else { -1 });
+        tree
+    }
+
+    /// The port that we listen on.
+    pub(super) fn listen_port(&self) -> Option<u16> {
+        self.listening.first().map(|address| address.port()).filter(|_| self.phase == SessionPhase::Running)
+    }
+
+    /// An incoming peer said where it listens: it can be found again there.
+    fn learn_port(&mut self, peer: PeerHandle) {
+        let Some((connection, torrent)) = self.pair(peer) else { return };
+        if let Some(port) = connection.listen_port.filter(|_| !connection.outgoing) {
+            connection.known_as = torrent.candidates.listens_on(connection.known_as, port);
+        }
+    }
+
+    /// What we have, in the shortest way that the peer understands.
+    fn send_bitfield(&mut self, peer: PeerHandle) {
+        let Some((connection, torrent)) = self.pair(peer) else { return };
+        let fast = connection.fast();
+        if fast && torrent.picker.is_seed() {
+            self.send_and_tell(peer, &Message::HaveAll);
+        } else if fast && torrent.picker.num_have() == 0 {
+            self.send_and_tell(peer, &Message::HaveNone);
+        } else if torrent.picker.num_have() > 0 {
+            let bits = torrent.picker.bitfield().as_bytes().to_vec();
+            self.send(peer, &Message::Bitfield(bits.into()));
+        }
+    }
+
+    /// While slots are free, a peer need not wait until it is interested.
+    fn unchoke_early(&mut self, peer: PeerHandle) {
+        let Some((_, torrent)) = self.pair(peer) else { return };
+        if torrent.picker.num_have() > 0 {
+            self.maybe_unchoke(peer);
+        }
+    }
+}
+
+/// The client that a peer id names (BEP 20, Azureus style): `-PF0100-` is `PF 0.1.0.0`.
+fn client_name(id: &[u8; 20]) -> String {
+    let printable = id[..8].iter().all(u8::is_ascii_graphic);
+    if id[0] != b'-' || id[7] != b'-' || !printable {
+        return String::new();
+    }
+    let name = match &id[1..3] {
+        b"LT" => "libtorrent",
+        b"lt" => "libTorrent (rtorrent)",
+        b"PF" => "Pilotfish",
+        b"qB" => "qBittorrent",
+        b"TR" => "Transmission",
+        b"UT" => "uTorrent",
+        b"DE" => "Deluge",
+        b"AZ" => "Azureus",
+        b"rQ" => "rqbit",
+        b"A2" => "aria2",
+        other => return format!("{} {}", String::from_utf8_lossy(other), version(&id[3..7])),
+    };
+    format!("{name} {}", version(&id[3..7]))
+}
+
+fn version(digits: &[u8]) -> String {
+    let numbers: Vec<String> = digits
+        .iter()
+        .map(|digit| match digit {
+            b'A'..=b'Z' => (digit - b'A' + 10).to_string(),
+            other => char::from(*other).to_string(),
+        })
+        .collect();
+    numbers.join(".")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_peer_id_names_its_client() {
+        assert_eq!(client_name(b"-LT20B0-abcdefghijkl"), "libtorrent 2.0.11.0");
+        assert_eq!(client_name(b"-XX1234-abcdefghijkl"), "XX 1.2.3.4");
+        assert_eq!(client_name(&[0; 20]), "");
+    }
+}

@@ -1,0 +1,194 @@
+//! What the disk says, and what becomes of pieces.
+
+use pilotfish_plugin::{PeerHandle, PeerHooks, PieceOrigin, TorrentHandle, TorrentHooks, TorrentState};
+
+use super::Engine;
+use super::state::State;
+use super::step::Step;
+use crate::alert::AlertKind;
+use crate::job::{DiskDone, DiskError, DiskJob, StorageId};
+use crate::metainfo::{BlockSpan, PieceIndex};
+use crate::peer::as_piece;
+use crate::torrent::BanReason;
+use crate::wire::Message;
+
+impl Engine {
+    /// The disk answers. Answers for torrents that are gone mean nothing.
+    pub(super) fn on_disk(&mut self, done: DiskDone) {
+        match done {
+            DiskDone::Opened { storage, existing } => self.on_opened(storage, existing),
+            DiskDone::Checked { storage, piece, have } => self.on_checked(storage, piece, have),
+            DiskDone::CheckFinished { storage, result } => self.on_check_finished(storage, result),
+            DiskDone::Written { storage, span, result } => self.state.on_block_written(storage, span, result),
+            DiskDone::Hashed { storage, piece, passed } => self.on_hashed(storage, piece, passed),
+            DiskDone::Read { token, data, .. } => self.state.on_read(token, data),
+            DiskDone::Closed { storage } => self.on_closed(storage),
+        }
+    }
+
+    fn on_hashed(&mut self, storage: StorageId, piece: PieceIndex, passed: Result<bool, DiskError>) {
+        let Some(torrent) = self.state.by_storage.get(&storage).copied() else { return };
+        match passed {
+            Ok(true) => self.on_piece_pass(torrent, piece),
+            Ok(false) => self.on_piece_failed(torrent, piece),
+            Err(error) => {
+                if let Some(t) = self.state.torrent_mut(torrent) {
+                    t.picker.failed(piece);
+                }
+                self.state.disk_failed(torrent, &error);
+            }
+        }
+    }
+
+    /// A piece is written and its hash is right: its contributors hear of it, then the swarm, then the torrent's plugins.
+    fn on_piece_pass(&mut self, torrent: TorrentHandle, piece: PieceIndex) {
+        let Some(t) = self.state.torrent_mut(torrent) else { return };
+        let number = as_piece(piece.get());
+        let contributors = t.picker.contributors(piece);
+        for peer in &contributors {
+            if let Some((connection, t)) = self.state.pair(*peer) {
+                t.candidates.piece_passed(connection.known_as);
+            }
+            self.tell_peer(*peer, PeerHooks::on_piece_pass, |p, cx| p.on_piece_pass(cx, number));
+        }
+        self.pump();
+        let Some(t) = self.state.torrent_mut(torrent) else { return };
+        t.picker.passed(piece);
+        self.state.announce_piece(torrent, piece);
+        self.pump();
+        self.tell_torrent(torrent, TorrentHooks::on_piece_pass, |p, cx| {
+            p.on_piece_pass(cx, number, PieceOrigin::DOWNLOAD)
+        });
+        self.state.piece_finished(torrent, piece);
+        self.pump();
+        if self.state.torrent(torrent).is_some_and(|t| t.picker.is_finished() && t.state == TorrentState::DOWNLOADING) {
+            self.finish(torrent);
+        } else {
+            self.state.update_interest_in(torrent, piece);
+        }
+    }
+
+    /// A piece has the wrong hash: the torrent's plugins hear of it, then its contributors, and then they pay for it.
+    fn on_piece_failed(&mut self, torrent: TorrentHandle, piece: PieceIndex) {
+        let Some(t) = self.state.torrent_mut(torrent) else { return };
+        t.failed_bytes += u64::from(t.geometry().piece_size(piece));
+        let (number, name) = (as_piece(piece.get()), t.name().to_owned());
+        let contributors = t.picker.contributors(piece);
+        self.tell_torrent(torrent, TorrentHooks::on_piece_failed, |p, cx| p.on_piece_failed(cx, number));
+        for peer in &contributors {
+            self.tell_peer(*peer, PeerHooks::on_piece_failed, |p, cx| p.on_piece_failed(cx, number));
+        }
+        self.pump();
+        self.state.alert(AlertKind::HashFailed { torrent, name, piece: number });
+        let Some(t) = self.state.torrent_mut(torrent) else { return };
+        t.picker.failed(piece);
+        let storage = t.storage;
+        self.state.disk(DiskJob::Forget { storage, piece });
+        self.punish(torrent, &contributors);
+        for peer in self.state.peers_of(torrent) {
+            self.state.request_blocks(peer);
+        }
+    }
+
+    /// Who alone sent a bad piece is banned; who had a part in several is banned in the end, and watched until then.
+    fn punish(&mut self, torrent: TorrentHandle, contributors: &[PeerHandle]) {
+        let alone = contributors.len() == 1;
+        for peer in contributors {
+            let Some((connection, t)) = self.state.pair(*peer) else { continue };
+            if !t.candidates.piece_failed(connection.known_as, alone) {
+                continue;
+            }
+            let address = connection.remote;
+            // The first reason to close a connection wins: this one says what the peer did, the ban's only that it was banned.
+            self.state.peer_error(*peer, pilotfish_plugin::ErrorCode::TOO_MANY_CORRUPT_PIECES);
+            let reason = BanReason::BadData.to_string();
+            self.state.alert(AlertKind::PeerBan { torrent, peer: *peer, address, reason });
+            self.ban(torrent, address.ip(), BanReason::BadData);
+        }
+    }
+
+    fn on_checked(&mut self, storage: StorageId, piece: PieceIndex, have: bool) {
+        let Some(torrent) = self.state.by_storage.get(&storage).copied() else { return };
+        let Some(t) = self.state.torrent_mut(torrent) else { return };
+        t.pieces_checked += 1;
+        if !have || t.picker.have(piece) {
+            return;
+        }
+        t.picker.set_have(piece);
+        let number = as_piece(piece.get());
+        self.tell_torrent(torrent, TorrentHooks::on_piece_pass, |p, cx| p.on_piece_pass(cx, number, PieceOrigin::CHECK));
+        self.state.note_files(torrent, piece, false);
+    }
+}
+
+impl State {
+    /// A run of blocks is in the file, and its buffers are free.
+    fn on_block_written(&mut self, storage: StorageId, span: BlockSpan, result: Result<(), DiskError>) {
+        let limit = u64::from(self.settings.max_queued_disk_bytes);
+        let Some(torrent) = self.by_storage.get(&storage).copied() else { return };
+        let Some(t) = self.torrent_mut(torrent) else { return };
+        t.queued_disk_bytes = t.queued_disk_bytes.saturating_sub(u64::from(span.len));
+        if t.disk_congested && t.queued_disk_bytes < limit / 2 {
+            t.disk_congested = false;
+            self.resume_reading(torrent);
+        }
+        if let Err(error) = result {
+            if let Some(t) = self.torrent_mut(torrent) {
+                t.picker.failed(span.piece);
+            }
+            self.disk_failed(torrent, &error);
+        }
+    }
+
+    /// A file cannot be read or written.
+    pub(super) fn disk_failed(&mut self, torrent: TorrentHandle, error: &DiskError) {
+        let file = error.path.display().to_string();
+        self.steps.push_back(Step::FileError(torrent, file, error.to_string()));
+    }
+
+    /// Tells the swarm that we have a piece.
+    fn announce_piece(&mut self, torrent: TorrentHandle, piece: PieceIndex) {
+        let redundant = self.settings.send_redundant_have;
+        for peer in self.peers_of(torrent) {
+            let wanted = self.peer(peer).is_some_and(|connection| {
+                connection.is_established() && connection.bitfield_sent && (redundant || !connection.has.get(piece.get()))
+            });
+            if wanted {
+                self.send_and_tell(peer, &Message::Have(piece.get()));
+            }
+        }
+    }
+
+    fn piece_finished(&mut self, torrent: TorrentHandle, piece: PieceIndex) {
+        self.alert(AlertKind::PieceFinished { torrent, piece: as_piece(piece.get()) });
+        self.note_files(torrent, piece, true);
+    }
+
+    /// Counts a piece for the files that it belongs to.
+    fn note_files(&mut self, torrent: TorrentHandle, piece: PieceIndex, announce: bool) {
+        let Some(t) = self.torrent_mut(torrent) else { return };
+        let layout = t.layout().clone();
+        let mut complete = Vec::new();
+        for span in layout.spans(layout.geometry().whole(piece)) {
+            if let Some(left) = t.pieces_left.get_mut(span.file) {
+                *left = left.saturating_sub(1);
+                if *left == 0 {
+                    complete.push(layout.files()[span.file].path.display().to_string());
+                }
+            }
+        }
+        if announce {
+            complete.into_iter().for_each(|file| self.alert(AlertKind::FileCompleted { torrent, file }));
+        }
+    }
+
+    /// We have a piece that some peers have too: they may have nothing else for us.
+    fn update_interest_in(&mut self, torrent: TorrentHandle, piece: PieceIndex) {
+        for peer in self.peers_of(torrent) {
+            if self.peer(peer).is_some_and(|c| c.interesting && c.has.get(piece.get()) && !c.is_seed()) {
+                self.update_interest(peer);
+                self.check_redundant(peer);
+            }
+        }
+    }
+}

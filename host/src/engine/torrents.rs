@@ -1,0 +1,427 @@
+//! Torrents come, are checked, pause, finish, and go.
+
+use std::path::PathBuf;
+
+use pilotfish_plugin::rt::abi_stable::std_types::ROption;
+use pilotfish_plugin::{
+    ErrorCode, Operation, PeerSource, SessionHooks, Severity, TorrentHandle, TorrentHooks, TorrentState, Userdata,
+};
+
+use super::Engine;
+use super::output::Output;
+use super::state::{SessionPhase, State};
+use super::step::Step;
+use crate::alert::AlertKind;
+use crate::command::{AddTorrent, AddTorrentError, Answer, Command, Ticket};
+use crate::job::{DiskError, DiskJob, StorageId};
+use crate::metainfo::Metainfo;
+use crate::peer::Meter;
+use crate::torrent::{CandidateLimits, Candidates, Picker, Priority, Torrent};
+use crate::wire::EntryTree;
+
+impl Engine {
+    /// Another thread of the embedding program asks for something.
+    pub(super) fn on_command(&mut self, command: Command) {
+        match command {
+            Command::AddTorrent(ticket, torrent) => self.add_torrent(Some(ticket), Ok(torrent)),
+            Command::RemoveTorrent { torrent, delete_files } => self.remove_torrent(torrent, delete_files),
+            Command::PauseTorrent(torrent) => self.pause_torrent(torrent, true),
+            Command::ResumeTorrent(torrent) => self.pause_torrent(torrent, false),
+            Command::Recheck(torrent) => self.recheck(torrent),
+            Command::ConnectPeer { torrent, address, source } => self.offer_peer(torrent, address, source),
+            Command::SetPiecePriority { torrent, piece, priority } => {
+                self.state.set_piece_priority(torrent, piece.0.cast_unsigned(), priority);
+            }
+            Command::PauseSession(pause) => self.pause_session(pause),
+            Command::Set(ticket, name, value) => {
+                let result = self.state.apply_setting(&name, &value);
+                self.state.outputs.push_back(Output::Answer(ticket, Answer::Setting(result)));
+            }
+            Command::Status(ticket, torrent) => {
+                let status = self.state.torrent_status(torrent).map(Box::new);
+                self.state.outputs.push_back(Output::Answer(ticket, Answer::Status(status)));
+            }
+            Command::SaveState(ticket) => {
+                let states = self.saved_states();
+                self.state.outputs.push_back(Output::Answer(ticket, Answer::State(states)));
+            }
+            Command::Shutdown => self.begin_shutdown(),
+        }
+    }
+
+    /// Adds a torrent: its plugins first, then the alert, then its files are looked at.
+    pub(super) fn add_torrent(&mut self, ticket: Option<Ticket>, asked: Result<Box<AddTorrent>, AddTorrentError>) {
+        let asked = asked.and_then(|torrent| match self.state.phase {
+            SessionPhase::Running => Ok(torrent),
+            _ => Err(AddTorrentError::ShuttingDown),
+        });
+        let result = asked.map(|torrent| {
+            let hashes = *torrent.metainfo.info_hashes();
+            let known = [Some(hashes.truncated()), Some(hashes.best())].into_iter().flatten();
+            let known = known.filter_map(|hash| self.state.by_hash.get(&hash).copied()).next();
+            known.unwrap_or_else(|| self.insert_torrent(*torrent))
+        });
+        let (torrent, error) = match &result {
+            Ok(torrent) => (*torrent, String::new()),
+            Err(error) => (TorrentHandle::INVALID, format!(": {error}")),
+        };
+        let name = self.state.torrent(torrent).map_or_else(String::new, |t| t.name().to_owned());
+        self.state.alert(AlertKind::AddTorrent { torrent, name, error });
+        if let Some(ticket) = ticket {
+            self.state.outputs.push_back(Output::Answer(ticket, Answer::Added(result)));
+        }
+    }
+
+    fn insert_torrent(&mut self, asked: AddTorrent) -> TorrentHandle {
+        let peers = asked.peers.clone();
+        let userdata = asked.userdata;
+        let torrent = self.state.new_torrent(asked);
+        let Self { state, chains } = self;
+        let sprouted = chains.session.sprout(state, (), SessionHooks::new_torrent, |p, cx, child| {
+            let mut out = ROption::RNone;
+            let status = p.new_torrent(cx, torrent, userdata, &mut out);
+            *child = out.into_option();
+            status
+        });
+        for (plugin, child) in sprouted.children {
+            self.attach_torrent(torrent, plugin, child);
+        }
+        self.state.open_storage(torrent);
+        for address in peers {
+            self.state.steps.push_back(Step::OfferPeer(torrent, address, PeerSource::RESUME_DATA));
+        }
+        torrent
+    }
+
+    /// The disk knows the torrent's files.
+    pub(super) fn on_opened(&mut self, storage: StorageId, existing: Result<bool, DiskError>) {
+        let Some(torrent) = self.state.by_storage.get(&storage).copied() else { return };
+        match existing {
+            Ok(true) => {
+                self.set_state(torrent, TorrentState::CHECKING_FILES);
+                self.state.disk(DiskJob::Check { storage });
+            }
+            Ok(false) => self.files_checked(torrent),
+            Err(error) => self.state.disk_failed(torrent, &error),
+        }
+    }
+
+    pub(super) fn on_check_finished(&mut self, storage: StorageId, result: Result<(), DiskError>) {
+        let Some(torrent) = self.state.by_storage.get(&storage).copied() else { return };
+        let Some(t) = self.state.torrent_mut(torrent).filter(|t| t.state == TorrentState::CHECKING_FILES) else { return };
+        if t.removing {
+            return;
+        }
+        match result {
+            Ok(()) => self.files_checked(torrent),
+            Err(error) => self.state.disk_failed(torrent, &error),
+        }
+    }
+
+    /// What is there is known: from now on the torrent takes peers.
+    fn files_checked(&mut self, torrent: TorrentHandle) {
+        let Some(t) = self.state.torrent(torrent) else { return };
+        let (finished, seed, pieces) = (t.picker.is_finished(), t.picker.is_seed(), t.picker.num_have());
+        let name = t.name().to_owned();
+        if finished {
+            self.set_state(torrent, TorrentState::FINISHED);
+            self.state.alert(AlertKind::TorrentFinished { torrent, name: name.clone() });
+            if seed {
+                self.set_state(torrent, TorrentState::SEEDING);
+            }
+        } else {
+            self.set_state(torrent, TorrentState::DOWNLOADING);
+        }
+        self.state.alert(AlertKind::TorrentChecked { torrent, name, pieces });
+        self.tell_torrent(torrent, TorrentHooks::on_files_checked, |p, cx| p.on_files_checked(cx));
+        self.pump();
+        if let Some(t) = self.state.torrent_mut(torrent) {
+            t.files_checked = true;
+        }
+        self.release_held(torrent);
+        self.connect_peers(torrent);
+    }
+
+    /// Changes the state, and tells everyone.
+    fn set_state(&mut self, torrent: TorrentHandle, state: TorrentState) {
+        let Some(t) = self.state.torrent_mut(torrent).filter(|t| t.state != state) else { return };
+        let previous = std::mem::replace(&mut t.state, state);
+        let name = t.name().to_owned();
+        self.state.alert(AlertKind::StateChanged { torrent, name, previous, state });
+        self.pump();
+        self.tell_torrent(torrent, TorrentHooks::on_state, |p, cx| p.on_state(cx, state));
+        self.pump();
+    }
+
+    /// The last wanted piece is there: peers that only upload are of no use any more.
+    pub(super) fn finish(&mut self, torrent: TorrentHandle) {
+        let Some(t) = self.state.torrent(torrent) else { return };
+        let (seed, name) = (t.picker.is_seed(), t.name().to_owned());
+        self.set_state(torrent, TorrentState::FINISHED);
+        self.state.alert(AlertKind::TorrentFinished { torrent, name });
+        if seed {
+            self.set_state(torrent, TorrentState::SEEDING);
+        }
+        for peer in self.state.peers_of(torrent) {
+            self.state.update_interest(peer);
+            let redundant = self.state.settings.close_redundant_connections;
+            if redundant && self.open_peer(peer).is_some_and(|connection| connection.upload_only()) {
+                self.state.steps.push_back(Step::AskDisconnect(peer, ErrorCode::TORRENT_FINISHED));
+            }
+        }
+    }
+
+    /// Pauses or resumes a torrent, unless a plugin has it otherwise.
+    pub(super) fn pause_torrent(&mut self, torrent: TorrentHandle, pause: bool) {
+        let Some(t) = self.state.torrent_mut(torrent) else { return };
+        t.pause_asked = None;
+        if t.paused == pause || t.removing {
+            return;
+        }
+        let handled = if pause {
+            self.torrent_handled(torrent, TorrentHooks::on_pause, |p, cx| p.on_pause(cx))
+        } else {
+            self.torrent_handled(torrent, TorrentHooks::on_resume, |p, cx| p.on_resume(cx))
+        };
+        let Some(t) = self.state.torrent_mut(torrent).filter(|_| !handled) else { return };
+        t.paused = pause;
+        let name = t.name().to_owned();
+        if pause {
+            self.disconnect_all(torrent, ErrorCode::TORRENT_PAUSED);
+            self.state.alert(AlertKind::TorrentPaused { torrent, name });
+        } else {
+            t.error = None;
+            self.state.alert(AlertKind::TorrentResumed { torrent, name });
+            self.connect_peers(torrent);
+        }
+    }
+
+    /// Pauses or resumes the session: its torrents' plugins are asked as if each were paused.
+    pub(super) fn pause_session(&mut self, pause: bool) {
+        if self.state.paused == pause {
+            return;
+        }
+        self.state.paused = pause;
+        for torrent in self.state.order.clone() {
+            if self.state.torrent(torrent).is_some_and(|t| t.paused) {
+                continue;
+            }
+            if pause {
+                if !self.torrent_handled(torrent, TorrentHooks::on_pause, |p, cx| p.on_pause(cx)) {
+                    self.disconnect_all(torrent, ErrorCode::TORRENT_PAUSED);
+                }
+            } else if !self.torrent_handled(torrent, TorrentHooks::on_resume, |p, cx| p.on_resume(cx)) {
+                self.connect_peers(torrent);
+            }
+        }
+    }
+
+    /// Forgets what is there, and hashes all files again.
+    pub(super) fn recheck(&mut self, torrent: TorrentHandle) {
+        let Some(t) = self.state.torrent_mut(torrent).filter(|t| t.files_checked && !t.removing) else { return };
+        t.files_checked = false;
+        t.forget_pieces();
+        let storage = t.storage;
+        self.disconnect_all(torrent, ErrorCode::STOPPING_TORRENT);
+        self.pump();
+        self.set_state(torrent, TorrentState::CHECKING_FILES);
+        self.state.disk(DiskJob::Check { storage });
+    }
+
+    /// A file cannot be read or written: the torrent stops, and says why.
+    pub(super) fn on_file_error(&mut self, torrent: TorrentHandle, file: String, error: String) {
+        let Some(t) = self.state.torrent_mut(torrent).filter(|t| t.error.is_none()) else { return };
+        t.error = Some(error.clone());
+        t.paused = true;
+        let name = t.name().to_owned();
+        self.state.alert(AlertKind::FileError { torrent, name, file, error });
+        self.disconnect_all(torrent, ErrorCode::DISK_ERROR);
+    }
+
+    /// Removes a torrent: plugins first, then its peers, then its files are closed.
+    pub(super) fn remove_torrent(&mut self, torrent: TorrentHandle, delete_files: bool) {
+        let Some(t) = self.state.torrent_mut(torrent).filter(|t| !t.removing) else { return };
+        t.removing = true;
+        let (storage, name) = (t.storage, t.name().to_owned());
+        self.disconnect_all(torrent, ErrorCode::TORRENT_REMOVED);
+        self.pump();
+        self.tell_torrent(torrent, TorrentHooks::on_removed, |p, cx| p.on_removed(cx));
+        let Self { state, chains } = self;
+        chains.session.tell(state, (), SessionHooks::torrent_removed, |p, cx| p.torrent_removed(cx, torrent));
+        self.pump();
+        self.chains.torrents.remove(&torrent);
+        self.state.unlist_torrent(torrent);
+        self.state.disk(DiskJob::Close { storage, delete_files });
+        self.state.alert(AlertKind::TorrentRemoved { torrent, name });
+    }
+
+    /// A torrent's files are closed: nothing is left of it.
+    pub(super) fn on_closed(&mut self, storage: StorageId) {
+        if let Some(torrent) = self.state.by_storage.remove(&storage) {
+            self.state.remove_torrent(torrent);
+        }
+        self.finish_shutdown();
+    }
+
+    pub(super) fn disconnect_all(&mut self, torrent: TorrentHandle, error: ErrorCode) {
+        let held = self.state.torrent(torrent).map(|t| t.held.clone()).unwrap_or_default();
+        for peer in self.state.peers_of(torrent).into_iter().chain(held) {
+            self.state.disconnect(peer, error, Operation::BITTORRENT, Severity::NORMAL);
+        }
+    }
+
+    /// The end begins: plugins are told, and get time to finish.
+    fn begin_shutdown(&mut self) {
+        if self.state.phase != SessionPhase::Running {
+            return;
+        }
+        let Self { state, chains } = self;
+        chains.session.tell(state, (), SessionHooks::abort, |p, cx| p.abort(cx));
+        let deadline = self.state.now + super::tick::ABORT_TIME;
+        self.state.phase = SessionPhase::Aborting(deadline);
+        self.state.timers.set(deadline, super::timers::Timer::Session);
+        self.pump();
+        self.continue_shutdown();
+    }
+
+    /// Plugins are done, or their time is over: everything is closed.
+    pub(super) fn continue_shutdown(&mut self) {
+        let SessionPhase::Aborting(deadline) = self.state.phase else { return };
+        if !self.plugins_done() && self.state.now < deadline {
+            return;
+        }
+        self.state.phase = SessionPhase::Closing;
+        let peers: Vec<_> = self.state.peers().map(|(peer, _)| peer).collect();
+        for peer in peers {
+            self.state.disconnect(peer, ErrorCode::SESSION_IS_CLOSING, Operation::BITTORRENT, Severity::NORMAL);
+        }
+        self.pump();
+        let storages: Vec<StorageId> = self.state.by_storage.keys().copied().collect();
+        for storage in storages {
+            self.state.disk(DiskJob::Close { storage, delete_files: false });
+        }
+        self.finish_shutdown();
+    }
+
+    fn finish_shutdown(&mut self) {
+        if self.state.phase == SessionPhase::Closing && self.state.by_storage.is_empty() {
+            self.drop_plugins();
+            self.state.outputs.push_back(Output::Stopped);
+        }
+    }
+}
+
+impl State {
+    /// Makes room for a torrent. Nothing of it has been looked at.
+    fn new_torrent(&mut self, asked: AddTorrent) -> TorrentHandle {
+        let now = self.now;
+        let storage = StorageId(self.fresh_id());
+        let save_path = asked.save_path.unwrap_or_else(|| self.settings.save_path.clone());
+        let limits = CandidateLimits {
+            max_peerlist_size: self.settings.max_peerlist_size as usize,
+            min_reconnect_time: self.settings.min_reconnect_time.duration(),
+            max_failcount: u8::try_from(self.settings.max_failcount).unwrap_or(u8::MAX),
+        };
+        let hashes = *asked.metainfo.info_hashes();
+        let layout = asked.metainfo.layout().clone();
+        let torrent = self.insert_torrent(|handle| Torrent {
+            handle,
+            picker: Picker::new(layout.geometry()),
+            candidates: Candidates::new(limits),
+            pieces_left: pieces_per_file(&layout),
+            metainfo: asked.metainfo,
+            storage,
+            save_path,
+            userdata: asked.userdata,
+            state: TorrentState::CHECKING_RESUME_DATA,
+            paused: asked.paused,
+            pause_asked: None,
+            check_only: asked.check_only,
+            removing: false,
+            files_checked: false,
+            error: None,
+            peers: Vec::new(),
+            held: Vec::new(),
+            pieces_checked: 0,
+            queued_disk_bytes: 0,
+            disk_congested: false,
+            payload_down: Meter::new(now),
+            payload_up: Meter::new(now),
+            failed_bytes: 0,
+            redundant_bytes: 0,
+            timer: None,
+        });
+        self.order.push(torrent);
+        self.by_hash.insert(hashes.truncated(), torrent);
+        self.by_hash.insert(hashes.best(), torrent);
+        self.by_storage.insert(storage, torrent);
+        torrent
+    }
+
+    fn open_storage(&mut self, torrent: TorrentHandle) {
+        let Some(t) = self.torrent(torrent) else { return };
+        let job = DiskJob::Open {
+            storage: t.storage,
+            layout: t.layout().clone(),
+            hashes: t.metainfo.hashes().clone(),
+            root: t.save_path.clone(),
+        };
+        self.disk(job);
+    }
+
+    /// The torrent is not found any more, though its files are still being closed.
+    fn unlist_torrent(&mut self, torrent: TorrentHandle) {
+        self.order.retain(|other| *other != torrent);
+        self.by_hash.retain(|_, other| *other != torrent);
+    }
+
+    /// Changes how much a piece is wanted; what that means for peers follows.
+    pub(super) fn set_piece_priority(&mut self, torrent: TorrentHandle, piece: u32, priority: u8) -> bool {
+        let Some(t) = self.torrent_mut(torrent) else { return false };
+        let Some((piece, priority)) = t.geometry().piece(piece).zip(Priority::new(priority)) else { return false };
+        t.picker.set_priority(piece, priority);
+        for peer in self.peers_of(torrent) {
+            self.update_interest(peer);
+            self.request_blocks(peer);
+        }
+        true
+    }
+}
+
+impl Torrent {
+    /// Nothing is had any more.
+    fn forget_pieces(&mut self) {
+        let geometry = self.geometry();
+        geometry.pieces().for_each(|piece| self.picker.unset_have(piece));
+        self.pieces_checked = 0;
+        self.pieces_left = pieces_per_file(self.metainfo.layout());
+    }
+}
+
+/// How many pieces each file has a part in.
+fn pieces_per_file(layout: &crate::metainfo::FileLayout) -> Vec<u32> {
+    let length = u64::from(layout.geometry().piece_length());
+    let pieces = layout.files().iter().map(|file| match file.length {
+        0 => 0,
+        bytes => (file.offset + bytes - 1) / length - file.offset / length + 1,
+    });
+    pieces.map(|n| u32::try_from(n).unwrap_or(u32::MAX)).collect()
+}
+
+/// The parameters that a plugin filled in.
+///
+/// # Errors
+/// A line that says what is missing or wrong.
+pub(super) fn read_params(params: &EntryTree) -> Result<AddTorrent, String> {
+    let bytes = |key: &[u8]| params.get(EntryTree::ROOT, key).and_then(|id| params.bytes(id));
+    let int = |key: &[u8]| params.get(EntryTree::ROOT, key).and_then(|id| params.int(id));
+    let file = bytes(b"torrent").ok_or("the parameters name no torrent")?;
+    let metainfo = Metainfo::parse(file).map_err(|error| error.to_string())?;
+    let save_path = bytes(b"save_path").map(|path| PathBuf::from(String::from_utf8_lossy(path).into_owned()));
+    Ok(AddTorrent {
+        save_path,
+        paused: int(b"paused").unwrap_or(0) != 0,
+        userdata: Userdata(int(b"userdata").unwrap_or(0).cast_unsigned()),
+        ..AddTorrent::new(metainfo)
+    })
+}

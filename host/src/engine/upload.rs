@@ -1,0 +1,128 @@
+//! Serving peers' requests.
+
+use bytes::Bytes;
+use pilotfish_plugin::{ErrorCode, PeerHandle};
+
+use super::state::{State, sent_piece};
+use super::step::Step;
+use crate::alert::AlertKind;
+use crate::job::{DiskError, DiskJob, ReadToken};
+use crate::metainfo::BlockSpan;
+use crate::peer::{as_piece, as_raw};
+use crate::wire::{Message, RawRequest, piece_header};
+
+/// So many requests may come while a peer is choked before it is taken for broken.
+const CHOKED_REQUESTS: u32 = 300;
+
+impl State {
+    /// A peer asks for a block.
+    pub(super) fn on_request(&mut self, peer: PeerHandle, request: RawRequest) {
+        let (now, most) = (self.now, self.settings.max_allowed_in_request_queue as usize);
+        let Some((connection, torrent)) = self.pair(peer) else { return };
+        connection.last_incoming_request = now;
+        let span = torrent.geometry().span(request.piece, request.start, request.length);
+        let span = span.filter(|span| span.len <= 8 * crate::metainfo::BLOCK_SIZE);
+        let Some(span) = span.filter(|span| torrent.takes_peers() && torrent.picker.have(span.piece)) else {
+            return self.reject(peer, request);
+        };
+        let allowed = !connection.choked || connection.granted_fast.contains(&span.piece);
+        if !allowed {
+            connection.choked_requests += 1;
+            if connection.choked_requests > CHOKED_REQUESTS {
+                self.steps.push_back(Step::AskDisconnect(peer, ErrorCode::TOO_MANY_REQUESTS_WHEN_CHOKED));
+            }
+            return self.reject(peer, request);
+        }
+        if connection.upload_queue.len() + connection.reading.len() >= most {
+            return self.reject(peer, request);
+        }
+        connection.upload_queue.push_back(span);
+        self.fill_uploads(peer);
+    }
+
+    /// Refuses a request, if the peer speaks the fast extension; else it has to find out by waiting.
+    fn reject(&mut self, peer: PeerHandle, request: RawRequest) {
+        if self.peer(peer).is_some_and(crate::peer::Connection::fast) {
+            self.send_and_tell(peer, &Message::Reject(request));
+        }
+    }
+
+    /// A peer takes a request back. What is being read already is sent.
+    pub(super) fn on_cancel(&mut self, peer: PeerHandle, request: RawRequest) {
+        let Some((connection, torrent)) = self.pair(peer) else { return };
+        let Some(span) = torrent.geometry().span(request.piece, request.start, request.length) else { return };
+        let Some(place) = connection.upload_queue.iter().position(|queued| *queued == span) else { return };
+        connection.upload_queue.remove(place);
+        self.reject(peer, request);
+    }
+
+    /// Choking a peer voids its requests, except for what it may ask for while choked.
+    pub(super) fn void_uploads(&mut self, peer: PeerHandle) {
+        let Some(connection) = self.peer_mut(peer) else { return };
+        let granted = connection.granted_fast.clone();
+        let queue = std::mem::take(&mut connection.upload_queue);
+        let (kept, void): (Vec<BlockSpan>, Vec<BlockSpan>) =
+            queue.into_iter().partition(|span| granted.contains(&span.piece));
+        connection.upload_queue.extend(kept);
+        void.into_iter().for_each(|span| self.reject(peer, as_raw(span)));
+    }
+
+    /// Reads as many blocks as should stand ready to be sent.
+    pub(super) fn fill_uploads(&mut self, peer: PeerHandle) {
+        let settings = &self.settings;
+        let (low, high) = (u64::from(settings.send_buffer_low_watermark), u64::from(settings.send_buffer_watermark));
+        let factor = u64::from(settings.send_buffer_watermark_factor);
+        let Some((connection, torrent)) = self.pair(peer) else { return };
+        let storage = torrent.storage;
+        let ready = (connection.payload_up.latest() * factor / 100).clamp(low.min(high), high);
+        let mut standing: u64 =
+            connection.outbox.len() + connection.reading.iter().map(|span| u64::from(span.len)).sum::<u64>();
+        let mut spans = Vec::new();
+        while standing < ready
+            && let Some(span) = connection.upload_queue.pop_front()
+        {
+            standing += u64::from(span.len);
+            connection.reading.push(span);
+            spans.push(span);
+        }
+        for span in spans {
+            let token = ReadToken(self.fresh_id());
+            self.reads.insert(token, (peer, span));
+            self.disk(DiskJob::Read { storage, span, token });
+        }
+    }
+
+    /// A block was read.
+    pub(super) fn on_read(&mut self, token: ReadToken, data: Result<Bytes, DiskError>) {
+        let Some((peer, span)) = self.reads.remove(&token) else { return };
+        let now = self.now;
+        let Some(connection) = self.peer_mut(peer).filter(|connection| !connection.is_closing()) else { return };
+        let Some(place) = connection.reading.iter().position(|reading| *reading == span) else { return };
+        connection.reading.swap_remove(place);
+        match data {
+            Ok(data) => {
+                let header = piece_header(span.piece.get(), span.start, span.len);
+                connection.outbox.push(&header);
+                connection.outbox.payload(data);
+                connection.last_sent = now;
+                let torrent = connection.torrent;
+                self.transmit(peer);
+                self.steps.push_back(Step::Sent(peer, sent_piece(span)));
+                if self.wants_alert(pilotfish_plugin::AlertCategory::UPLOAD)
+                    && let Some(torrent) = torrent
+                {
+                    let piece = as_piece(span.piece.get());
+                    self.alert(AlertKind::BlockUploaded { torrent, peer, piece, start: span.start });
+                }
+            }
+            Err(error) => {
+                let torrent = connection.torrent;
+                self.reject(peer, as_raw(span));
+                if let Some(torrent) = torrent {
+                    self.disk_failed(torrent, &error);
+                }
+            }
+        }
+        self.fill_uploads(peer);
+    }
+}

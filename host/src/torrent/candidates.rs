@@ -1,0 +1,470 @@
+//! The peers of a torrent that we know of, and whom to connect to next.
+//!
+//! Invariant: a peer stands in `idle` exactly when it is not connected and its port is known, and `idle` is in the order
+//! in which peers are tried: fewest failures, then longest not connected, then earliest offered. A banned peer is on the
+//! list only for as long as it is connected.
+
+use std::collections::{BTreeSet, HashMap};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
+use std::ops::{BitOr, BitOrAssign};
+use std::time::{Duration, Instant};
+
+/// Where we heard of a peer, as libtorrent's mask of `peer_info::source`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Sources(pub u8);
+
+impl Sources {
+    /// A tracker.
+    pub const TRACKER: Self = Self(0x01);
+    /// The DHT.
+    pub const DHT: Self = Self(0x02);
+    /// Peer exchange (BEP 11), or an introduction by holepunch (BEP 55).
+    pub const PEX: Self = Self(0x04);
+    /// Local service discovery (BEP 14).
+    pub const LSD: Self = Self(0x08);
+    /// Resume data, or the parameters with which the torrent was added.
+    pub const RESUME_DATA: Self = Self(0x10);
+    /// It connected to us.
+    pub const INCOMING: Self = Self(0x20);
+}
+
+impl BitOr for Sources {
+    type Output = Self;
+
+    fn bitor(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+}
+
+impl BitOrAssign for Sources {
+    fn bitor_assign(&mut self, other: Self) {
+        *self = *self | other;
+    }
+}
+
+/// The settings of the list, under libtorrent's names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CandidateLimits {
+    /// The most peers to remember; more are taken only in the place of hopeless ones.
+    pub max_peerlist_size: usize,
+    /// A peer is tried again so long after its connection ended, and once more as long for each failure.
+    pub min_reconnect_time: Duration,
+    /// A peer that failed so often in a row is not tried again.
+    pub max_failcount: u8,
+}
+
+impl Default for CandidateLimits {
+    fn default() -> Self {
+        Self { max_peerlist_size: 3_000, min_reconnect_time: Duration::from_secs(60), max_failcount: 3 }
+    }
+}
+
+/// What became of an address that was offered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Added {
+    /// It is on the list now.
+    New,
+    /// It was on the list, and may have got one more source.
+    Known,
+    /// It was not taken.
+    Refused(Refusal),
+}
+
+/// Why an address is not taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// Port 0 or 1.
+    #[error("no peer listens on port 0 or 1")]
+    Port,
+    /// Unspecified, multicast, or IPv6 link-local without a zone.
+    #[error("not the address of a peer")]
+    Address,
+    /// The caller's IP or port filter.
+    #[error("blocked by a filter")]
+    Filtered,
+    /// The address is banned.
+    #[error("banned: {0}")]
+    Banned(BanReason),
+    /// The list is full of better peers.
+    #[error("the list of peers is full")]
+    Full,
+    /// There is a connection with this endpoint.
+    #[error("already connected")]
+    Connected,
+}
+
+/// Why an address is banned.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum BanReason {
+    /// It sent data that failed the hash check.
+    #[error("it sent bad data")]
+    BadData,
+    /// A plugin, the user or resume data said so.
+    #[error("somebody asked for it")]
+    Asked,
+}
+
+/// What is known of one peer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Known<P> {
+    /// Everywhere we heard of it.
+    pub sources: Sources,
+    /// How often connecting to it, or its connection, failed in a row.
+    pub failcount: u8,
+    /// When its last connection ended.
+    pub last_connected: Option<Instant>,
+    /// Its port is one that it listens on, not just the one it came from.
+    pub connectable: bool,
+    /// It has everything.
+    pub seed: bool,
+    /// -7 is the end of it, 8 the most it can earn.
+    pub trust: i8,
+    /// How many pieces that it contributed to failed; stops at 255.
+    pub hash_failures: u8,
+    /// It contributed to a piece that failed, and to none since that passed.
+    pub parole: bool,
+    /// Its connection, from the attempt on.
+    pub connected: Option<P>,
+    /// Earlier offers first.
+    number: u64,
+}
+
+/// A peer's place in the order of trying.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Turn {
+    failcount: u8,
+    last_connected: Option<Instant>,
+    number: u64,
+    endpoint: SocketAddr,
+}
+
+/// Trust at which a peer is banned.
+const TRUST_BAN: i8 = -7;
+/// The most trust a peer can earn.
+const TRUST_MAX: i8 = 8;
+
+/// The list of known peers. Every operation on one endpoint is O(log n); the rest says so.
+///
+/// Endpoints are compared in canonical form: an IPv4 address mapped into IPv6 is that IPv4 address.
+#[derive(Clone, Debug)]
+pub struct Candidates<P> {
+    limits: CandidateLimits,
+    peers: HashMap<SocketAddr, Known<P>>,
+    /// Those that are not seeds, and those that are.
+    idle: [BTreeSet<Turn>; 2],
+    banned: HashMap<IpAddr, BanReason>,
+    offers: u64,
+}
+
+impl<P: Copy> Candidates<P> {
+    /// An empty list.
+    pub fn new(limits: CandidateLimits) -> Self {
+        Self { limits, peers: HashMap::new(), idle: Default::default(), banned: HashMap::new(), offers: 0 }
+    }
+
+    /// Other limits from now on. A list that is too long stays so until peers are forgotten.
+    pub fn set_limits(&mut self, limits: CandidateLimits) {
+        self.limits = limits;
+    }
+
+    /// A peer was offered by `source`. `filtered` is what the caller's filters say of the endpoint.
+    pub fn add(&mut self, endpoint: SocketAddr, source: Sources, filtered: bool) -> Added {
+        let endpoint = canonical(endpoint);
+        if let Err(refusal) = self.admit(endpoint, filtered) {
+            return Added::Refused(refusal);
+        }
+        if self.peers.contains_key(&endpoint) {
+            self.change(endpoint, |known| {
+                known.sources |= source;
+                known.connectable = true;
+            });
+            return Added::Known;
+        }
+        if self.peers.len() >= self.limits.max_peerlist_size && !self.drop_worst() {
+            return Added::Refused(Refusal::Full);
+        }
+        self.insert(endpoint, source, true);
+        Added::New
+    }
+
+    /// The best peer to connect to now: fewest failures first, then longest ago, then earliest offered. Seeds are of no
+    /// use once we are `finished`. The answer stays the same until the caller says [`Candidates::connected`].
+    ///
+    /// O(max_failcount · log n).
+    pub fn next(&self, now: Instant, finished: bool) -> Option<SocketAddr> {
+        let due = |turn: &&Turn| self.due(turn).is_none_or(|due| due <= now);
+        self.firsts(finished).filter(due).min().map(|turn| turn.endpoint)
+    }
+
+    /// When [`Candidates::next`] will have an answer, `now` if it has one; `None` if waiting will not bring one.
+    pub fn next_deadline(&self, now: Instant, finished: bool) -> Option<Instant> {
+        self.firsts(finished).map(|turn| self.due(turn).map_or(now, |due| due.max(now))).min()
+    }
+
+    /// We are connecting, or connected, to this peer. One that is not on the list is put there without a source.
+    pub fn connected(&mut self, endpoint: SocketAddr, peer: P) {
+        let endpoint = canonical(endpoint);
+        if !self.peers.contains_key(&endpoint) {
+            self.insert(endpoint, Sources::default(), true);
+        }
+        self.change(endpoint, |known| known.connected = Some(peer));
+    }
+
+    /// A peer connected to us. Its port is one that it came from, and not tried again unless somebody offers it.
+    ///
+    /// # Errors
+    /// Its address is banned or filtered, or this endpoint is connected.
+    pub fn incoming(&mut self, endpoint: SocketAddr, peer: P, filtered: bool) -> Result<(), Refusal> {
+        let endpoint = canonical(endpoint);
+        self.admit(endpoint, filtered)?;
+        match self.peers.get(&endpoint) {
+            Some(known) if known.connected.is_some() => return Err(Refusal::Connected),
+            Some(_) => {}
+            None => self.insert(endpoint, Sources::INCOMING, false),
+        }
+        self.change(endpoint, |known| {
+            known.sources |= Sources::INCOMING;
+            known.connected = Some(peer);
+        });
+        Ok(())
+    }
+
+    /// A peer that connected to us says on which port it listens (`p`, BEP 10). Answers the endpoint by which it is
+    /// known from now on: the old one, if somebody else is connected by the new one.
+    pub fn listens_on(&mut self, endpoint: SocketAddr, port: u16) -> SocketAddr {
+        let old = canonical(endpoint);
+        let mut new = old;
+        new.set_port(port);
+        let taken = self.known(new).is_some_and(|known| known.connected.is_some());
+        if taken || port <= RESERVED_PORTS {
+            return old;
+        }
+        let Some(mut known) = self.remove(old) else { return old };
+        known.connectable = true;
+        if let Some(before) = self.remove(new) {
+            known.sources |= before.sources;
+            known.number = before.number;
+        }
+        self.put(new, known);
+        new
+    }
+
+    /// The connection, or the attempt, ended; `failed` if that was an error. A peer that cannot be connected to is
+    /// forgotten.
+    pub fn disconnected(&mut self, endpoint: SocketAddr, now: Instant, failed: bool) {
+        let endpoint = canonical(endpoint);
+        self.change(endpoint, |known| {
+            known.connected = None;
+            known.last_connected = Some(now);
+            known.failcount = known.failcount.saturating_add(u8::from(failed));
+        });
+        let gone = self.peers.get(&endpoint).is_some_and(|known| !known.connectable);
+        if gone || self.is_banned(endpoint.ip()) {
+            self.remove(endpoint);
+        }
+    }
+
+    /// The peer proved to be alive: its earlier failures are forgiven.
+    pub fn clear_failures(&mut self, endpoint: SocketAddr) {
+        self.change(canonical(endpoint), |known| known.failcount = 0);
+    }
+
+    /// Whether the peer has everything.
+    pub fn set_seed(&mut self, endpoint: SocketAddr, seed: bool) {
+        self.change(canonical(endpoint), |known| known.seed = seed);
+    }
+
+    /// A piece that the peer contributed to has passed: one more point of trust, and an end of parole.
+    pub fn piece_passed(&mut self, endpoint: SocketAddr) {
+        self.change(canonical(endpoint), |known| {
+            known.trust = (known.trust + 1).min(TRUST_MAX);
+            known.parole = false;
+        });
+    }
+
+    /// A piece that the peer contributed to, perhaps `alone`, has failed: two points of trust less, and parole. Says
+    /// whether that should end in a [`ban`](Self::ban).
+    pub fn piece_failed(&mut self, endpoint: SocketAddr, alone: bool) -> bool {
+        self.change(canonical(endpoint), |known| {
+            known.trust = known.trust.saturating_sub(2);
+            known.hash_failures = known.hash_failures.saturating_add(1);
+            known.parole = true;
+        });
+        self.known(endpoint).is_some_and(|known| alone || known.trust <= TRUST_BAN)
+    }
+
+    /// Bans an address. Its peers are forgotten, those that are connected as soon as they are not: these are answered,
+    /// for the caller to disconnect. O(n).
+    pub fn ban(&mut self, ip: IpAddr, reason: BanReason) -> Vec<P> {
+        let ip = ip.to_canonical();
+        self.banned.insert(ip, reason);
+        let (connected, gone): (Vec<_>, Vec<_>) = (self.peers.iter())
+            .filter(|(endpoint, _)| endpoint.ip() == ip)
+            .map(|(&endpoint, known)| (endpoint, known.connected))
+            .partition(|(_, connected)| connected.is_some());
+        for (endpoint, _) in gone {
+            self.remove(endpoint);
+        }
+        connected.into_iter().filter_map(|(_, peer)| peer).collect()
+    }
+
+    /// Lifts a ban. Says whether there was one.
+    pub fn unban(&mut self, ip: IpAddr) -> bool {
+        self.banned.remove(&ip.to_canonical()).is_some()
+    }
+
+    /// Whether the address is banned.
+    pub fn is_banned(&self, ip: IpAddr) -> bool {
+        self.banned.contains_key(&ip.to_canonical())
+    }
+
+    /// Every banned address, in no order.
+    pub fn banned(&self) -> impl Iterator<Item = (IpAddr, BanReason)> + '_ {
+        self.banned.iter().map(|(&ip, &reason)| (ip, reason))
+    }
+
+    /// What is known of this peer.
+    pub fn known(&self, endpoint: SocketAddr) -> Option<&Known<P>> {
+        self.peers.get(&canonical(endpoint))
+    }
+
+    /// Every peer on the list, in no order.
+    pub fn iter(&self) -> impl Iterator<Item = (SocketAddr, &Known<P>)> {
+        self.peers.iter().map(|(&endpoint, known)| (endpoint, known))
+    }
+
+    /// How many peers are on the list.
+    pub fn len(&self) -> usize {
+        self.peers.len()
+    }
+
+    /// Whether no peer is on the list.
+    pub fn is_empty(&self) -> bool {
+        self.peers.is_empty()
+    }
+
+    /// How many peers could be connected to, now or later. O(n).
+    pub fn num_idle(&self, finished: bool) -> usize {
+        let hopeful = |turn: &&Turn| turn.failcount < self.limits.max_failcount;
+        self.idle(finished).map(|turns| turns.iter().take_while(hopeful).count()).sum()
+    }
+
+    fn admit(&self, endpoint: SocketAddr, filtered: bool) -> Result<(), Refusal> {
+        let ip = endpoint.ip();
+        if endpoint.port() <= RESERVED_PORTS {
+            return Err(Refusal::Port);
+        }
+        if ip.is_unspecified() || ip.is_multicast() || lacks_zone(endpoint) {
+            return Err(Refusal::Address);
+        }
+        if let Some(&reason) = self.banned.get(&ip) {
+            return Err(Refusal::Banned(reason));
+        }
+        if filtered { Err(Refusal::Filtered) } else { Ok(()) }
+    }
+
+    fn insert(&mut self, endpoint: SocketAddr, sources: Sources, connectable: bool) {
+        self.offers += 1;
+        let known = Known {
+            sources,
+            failcount: 0,
+            last_connected: None,
+            connectable,
+            seed: false,
+            trust: 0,
+            hash_failures: 0,
+            parole: false,
+            connected: None,
+            number: self.offers,
+        };
+        self.put(endpoint, known);
+    }
+
+    /// The one way onto the list.
+    fn put(&mut self, endpoint: SocketAddr, known: Known<P>) {
+        if known.is_idle() {
+            self.idle[usize::from(known.seed)].insert(known.turn(endpoint));
+        }
+        self.peers.insert(endpoint, known);
+    }
+
+    /// The one way off the list.
+    fn remove(&mut self, endpoint: SocketAddr) -> Option<Known<P>> {
+        let known = self.peers.remove(&endpoint)?;
+        if known.is_idle() {
+            self.idle[usize::from(known.seed)].remove(&known.turn(endpoint));
+        }
+        Some(known)
+    }
+
+    /// The one way to change a peer, because its turn may change with it.
+    fn change(&mut self, endpoint: SocketAddr, change: impl FnOnce(&mut Known<P>)) {
+        if let Some(mut known) = self.remove(endpoint) {
+            change(&mut known);
+            self.put(endpoint, known);
+        }
+    }
+
+    /// Makes room: forgets the peer that would be tried last, if it has failed before.
+    fn drop_worst(&mut self) -> bool {
+        let worst = self.idle.iter().filter_map(BTreeSet::last).max().filter(|turn| turn.failcount > 0);
+        worst.map(|turn| turn.endpoint).and_then(|endpoint| self.remove(endpoint)).is_some()
+    }
+
+    /// The peers that are of use: others than seeds, and seeds too until we are `finished`.
+    fn idle(&self, finished: bool) -> impl Iterator<Item = &BTreeSet<Turn>> {
+        self.idle.iter().take(if finished { 1 } else { 2 })
+    }
+
+    /// Of each number of failures, the peer whose turn comes first: none of its equals is due before it.
+    fn firsts(&self, finished: bool) -> impl Iterator<Item = &Turn> {
+        let counts = 0..self.limits.max_failcount;
+        self.idle(finished).flat_map(move |turns| {
+            counts.clone().filter_map(|failcount| {
+                let least = Turn { failcount, last_connected: None, number: 0, endpoint: NOWHERE };
+                turns.range(least..).next().filter(|turn| turn.failcount == failcount)
+            })
+        })
+    }
+
+    /// When the peer may be tried; `None` if it never was.
+    fn due(&self, turn: &Turn) -> Option<Instant> {
+        let wait = self.limits.min_reconnect_time * (u32::from(turn.failcount) + 1);
+        turn.last_connected.map(|ended| ended + wait)
+    }
+}
+
+impl<P> Known<P> {
+    fn is_idle(&self) -> bool {
+        self.connectable && self.connected.is_none()
+    }
+
+    fn turn(&self, endpoint: SocketAddr) -> Turn {
+        Turn { failcount: self.failcount, last_connected: self.last_connected, number: self.number, endpoint }
+    }
+}
+
+/// Ports up to this one are nobody's, as in libtorrent.
+const RESERVED_PORTS: u16 = 1;
+
+/// The least of all endpoints.
+const NOWHERE: SocketAddr = SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, 0));
+
+fn canonical(endpoint: SocketAddr) -> SocketAddr {
+    match endpoint {
+        SocketAddr::V4(_) => endpoint,
+        SocketAddr::V6(v6) => match v6.ip().to_ipv4_mapped() {
+            Some(ip) => SocketAddr::from((ip, v6.port())),
+            // The flow label says nothing of who it is.
+            None => SocketAddrV6::new(*v6.ip(), v6.port(), 0, v6.scope_id()).into(),
+        },
+    }
+}
+
+fn lacks_zone(endpoint: SocketAddr) -> bool {
+    matches!(endpoint, SocketAddr::V6(v6) if v6.ip().is_unicast_link_local() && v6.scope_id() == 0)
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests;
