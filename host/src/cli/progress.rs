@@ -83,6 +83,6 @@ fn rates(status: &TorrentStatus) -> String {
 /// How long the rest takes at the present rate.
 fn remaining(status: &TorrentStatus) -> Option<Duration> {
     let left = status.total.saturating_sub(status.total_done);
-    let seconds = left.checked_div(status.download_payload_rate)?;
-    (left > 0).then(|| Duration::from_secs(seconds))
+    let is_moving = left > 0 && status.download_payload_rate > 0;
+    is_moving.then(|| Duration::from_secs(left.div_ceil(status.download_payload_rate)))
 }

@@ -44,7 +44,7 @@ pub(super) fn time(time: Duration) -> String {
     let seconds = time.as_secs();
     let (days, hours, minutes) = (seconds / 86_400, seconds / 3_600 % 24, seconds / 60 % 60);
     match (days, hours, minutes) {
-        (0, 0, 0) if seconds < 10 => format!("{:.1} s", time.as_secs_f64()),
+        (0, 0, 0) if seconds < 10 && time.subsec_millis() > 0 => format!("{:.1} s", time.as_secs_f64()),
         (0, 0, 0) => format!("{seconds} s"),
         (0, 0, _) => format!("{minutes} min {} s", seconds % 60),
         (0, _, _) => format!("{hours} h {minutes} min"),
@@ -108,8 +108,8 @@ mod tests {
 
     #[test]
     fn times_show_two_units() {
-        let times = [0.25, 12.9, 200.0, 7_300.0, 90_000.0].map(|t| time(Duration::from_secs_f64(t)));
-        assert_eq!(times, ["0.2 s", "12 s", "3 min 20 s", "2 h 1 min", "1 d 1 h"]);
+        let times = [0.25, 7.0, 12.9, 200.0, 7_300.0, 90_000.0].map(|t| time(Duration::from_secs_f64(t)));
+        assert_eq!(times, ["0.2 s", "7 s", "12 s", "3 min 20 s", "2 h 1 min", "1 d 1 h"]);
     }
 
     #[test]

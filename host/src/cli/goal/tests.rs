@@ -95,7 +95,7 @@ fn running_out_of_time_fails_a_download_and_ends_a_session() {
     let failure = download.reached(at(7.0)).unwrap_err();
     assert_eq!(
         (failure.code, failure.to_string()),
-        (ExitCode::TimedOut, "stopped after 7.0 s: one at 50.0 %".into())
+        (ExitCode::TimedOut, "stopped after 7 s: one at 50.0 %".into())
     );
     assert!(limited(Until::Elapsed).reached(at(7.0)).unwrap());
     assert!(limited(Until::Never).reached(at(7.0)).unwrap());
