@@ -1,6 +1,7 @@
 //! A BitTorrent engine that strangers extend without rebuilding it.
 
 pub mod alert;
+pub mod cli;
 pub mod command;
 pub mod disk;
 pub mod engine;

@@ -1,3 +1,7 @@
 //! The command-line host.
 
-fn main() {}
+use std::process;
+
+fn main() -> process::ExitCode {
+    pilotfish::cli::main().into()
+}

@@ -1,0 +1,231 @@
+//! `download`, `seed` and `run`: what kind of session each of them is.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use pilotfish_plugin::{AlertCategory, Level};
+
+use super::args::{Common, Download, ExitWhen, Run, Seed, Session as Options};
+use super::exit::{ExitCode, Failure};
+use super::goal::{Aim, Until};
+use super::load;
+use super::screen::Screen;
+use super::signals::Signals;
+use super::torrent_file;
+use super::watch::Watch;
+use crate::metainfo::Metainfo;
+use crate::session::{Session, SessionParams};
+use crate::settings::{ListenInterfaces, Settings};
+
+/// A session as the three commands want it.
+struct Plan<'a> {
+    torrents: &'a [PathBuf],
+    folder: &'a Path,
+    options: &'a Options,
+    until: Until,
+    /// `seed`: the data must be there.
+    complete: bool,
+    /// The port if neither `--listen` nor `--set listen_interfaces` says otherwise; `None` leaves it to the settings.
+    port: Option<u16>,
+}
+
+/// # Errors
+/// Not every torrent was finished, and why.
+pub(super) fn download(
+    args: &Download,
+    common: &Common,
+    screen: &Screen,
+    signals: &Signals,
+) -> Result<ExitCode, Failure> {
+    let plan = Plan {
+        torrents: &args.torrents,
+        folder: &args.output,
+        options: &args.session,
+        until: Until::Finished,
+        complete: false,
+        // Several downloads at a time must not compete for one port.
+        port: Some(0),
+    };
+    carry_out(&plan, common, screen, signals)
+}
+
+/// # Errors
+/// Something is not there to be seeded, or nobody could ever ask for it.
+pub(super) fn seed(
+    args: &Seed,
+    common: &Common,
+    screen: &Screen,
+    signals: &Signals,
+) -> Result<ExitCode, Failure> {
+    let plan = Plan {
+        torrents: &args.torrents,
+        folder: &args.data,
+        options: &args.session,
+        until: Until::Never,
+        complete: true,
+        port: None,
+    };
+    carry_out(&plan, common, screen, signals)
+}
+
+/// # Errors
+/// The session could not go on as told.
+pub(super) fn run(
+    args: &Run,
+    common: &Common,
+    screen: &Screen,
+    signals: &Signals,
+) -> Result<ExitCode, Failure> {
+    let until = match (args.exit_when, args.session.stop_after) {
+        (Some(ExitWhen::Finished), _) => Until::Finished,
+        (Some(ExitWhen::Seconds) | None, Some(_)) => Until::Elapsed,
+        (Some(ExitWhen::Never) | None, _) => Until::Never,
+        (Some(ExitWhen::Seconds), None) => {
+            let text = "--exit-when seconds needs --stop-after, which says how many";
+            return Err(Failure::new(ExitCode::Usage, text));
+        }
+    };
+    let (torrents, folder, options) = (&args.torrents, &args.output, &args.session);
+    carry_out(
+        &Plan { torrents, folder, options, until, complete: false, port: None },
+        common,
+        screen,
+        signals,
+    )
+}
+
+fn carry_out(
+    plan: &Plan<'_>,
+    common: &Common,
+    screen: &Screen,
+    signals: &Signals,
+) -> Result<ExitCode, Failure> {
+    // Whatever is wrong with the arguments is found before anything is started.
+    let settings = settings(plan, common)?;
+    let torrents =
+        plan.torrents.iter().map(|file| torrent_file::read(file)).collect::<Result<Vec<_>, _>>()?;
+    let files = load::load_all(common, screen)?;
+    load::require(&load::lines(&files, &[]))?;
+    let aim = Aim {
+        until: plan.until,
+        deadline: plan.options.stop_after,
+        complete: plan.complete,
+        addresses: settings.listen_interfaces.0.len(),
+        has_peers: !plan.options.peers.is_empty(),
+    };
+    let params = SessionParams {
+        settings,
+        plugins: load::specs(&files, &common.plugin_set)?,
+        builtin_extensions: !common.no_builtin_extensions,
+        saved_state: Vec::new(),
+    };
+    if !plan.complete {
+        make_folder(plan.folder)?;
+    }
+    let (session, alerts) = Session::start(params)
+        .map_err(|error| Failure::new(ExitCode::Other, format!("the session did not start: {error}")))?;
+    let mut watch = Watch::new(session, alerts, aim, screen);
+    let result = begin(&mut watch, plan, torrents, &files).and_then(|()| watch.until_over(signals));
+    watch.end();
+    result
+}
+
+fn begin(
+    watch: &mut Watch<'_>,
+    plan: &Plan<'_>,
+    torrents: Vec<Metainfo>,
+    files: &[load::PluginFile],
+) -> Result<(), Failure> {
+    load::require(&watch.meet_plugins(files))?;
+    for torrent in torrents {
+        watch.add(plan.folder, torrent, &plan.options.peers)?;
+    }
+    if plan.until == Until::Finished && plan.options.peers.is_empty() {
+        watch.screen.say(Level::Info, "no --peer was named: waiting for peers to connect");
+    }
+    Ok(())
+}
+
+/// The engine's settings: the command's own, then `--set`, then `--listen`.
+fn settings(plan: &Plan<'_>, common: &Common) -> Result<Settings, Failure> {
+    let mut settings = Settings::default();
+    if let Some(port) = plan.port {
+        settings.listen_interfaces = ListenInterfaces::any(port);
+    }
+    settings.save_path = plan.folder.to_owned();
+    settings.alert_mask = AlertCategory::NONE;
+    for set in &common.set {
+        settings
+            .set(&set.name, &set.value)
+            .map_err(|error| Failure::new(ExitCode::Usage, format!("--set: {error}")))?;
+    }
+    if !plan.options.listen.is_empty() {
+        settings.listen_interfaces = ListenInterfaces(plan.options.listen.clone());
+    }
+    settings.alert_mask = settings.alert_mask | wanted_alerts(common);
+    Ok(settings)
+}
+
+/// What the goal and the screen need to hear.
+fn wanted_alerts(common: &Common) -> AlertCategory {
+    let floods = AlertCategory::BLOCK_PROGRESS
+        | AlertCategory::UPLOAD
+        | AlertCategory::PEER_LOG
+        | AlertCategory::INCOMING_REQUEST;
+    match (common.verbose, common.json) {
+        (2.., _) => AlertCategory::ALL,
+        (1, _) | (_, true) => AlertCategory(AlertCategory::ALL.0 & !floods.0),
+        _ => {
+            AlertCategory::ERROR | AlertCategory::STATUS | AlertCategory::STORAGE | AlertCategory::SESSION_LOG
+        }
+    }
+}
+
+fn make_folder(folder: &Path) -> Result<(), Failure> {
+    fs::create_dir_all(folder).map_err(|error| {
+        Failure::new(ExitCode::Disk, format!("{}: the folder cannot be made: {error}", folder.display()))
+    })
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    fn plan(options: &Options) -> Plan<'_> {
+        let folder = Path::new("/data");
+        Plan { torrents: &[], folder, options, until: Until::Finished, complete: false, port: Some(0) }
+    }
+
+    #[test]
+    fn listen_stands_above_set_and_set_above_the_commands_own() {
+        let set = |text: &str| Common { set: vec![text.parse().unwrap()], ..Common::default() };
+        let none = Options::default();
+        let here = Options { listen: vec!["127.0.0.1:7".parse().unwrap()], ..Options::default() };
+        let listening = |options, common: &Common| {
+            settings(&plan(options), common).unwrap().listen_interfaces.to_string()
+        };
+        assert_eq!(listening(&none, &Common::default()), "0.0.0.0:0,[::]:0");
+        assert_eq!(listening(&none, &set("listen_interfaces=1.2.3.4:5")), "1.2.3.4:5");
+        assert_eq!(listening(&here, &set("listen_interfaces=1.2.3.4:5")), "127.0.0.1:7");
+    }
+
+    #[test]
+    fn a_setting_that_does_not_exist_is_a_mistake_of_the_command_line() {
+        let common = Common { set: vec!["min_reconect_time=1".parse().unwrap()], ..Common::default() };
+        let failure = settings(&plan(&Options::default()), &common).unwrap_err();
+        assert_eq!(failure.code, ExitCode::Usage);
+        assert!(failure.to_string().contains("did you mean min_reconnect_time?"), "{failure}");
+    }
+
+    #[test]
+    fn floods_of_alerts_are_only_asked_for_twice_verbosely() {
+        let wanted = |verbose, json| wanted_alerts(&Common { verbose, json, ..Common::default() });
+        let needed = AlertCategory::ERROR | AlertCategory::STATUS;
+        assert!(
+            [wanted(0, false), wanted(0, true), wanted(1, false)].iter().all(|mask| mask.contains(needed))
+        );
+        assert!(!wanted(1, true).intersects(AlertCategory::UPLOAD | AlertCategory::BLOCK_PROGRESS));
+        assert_eq!(wanted(2, false), AlertCategory::ALL);
+    }
+}

@@ -1,0 +1,107 @@
+//! Reading what the command line calls a torrent.
+
+use std::fs::File;
+use std::io::{self, Read as _};
+use std::path::Path;
+
+use super::exit::{ExitCode, Failure};
+use super::text;
+use crate::metainfo::{Magnet, Metainfo};
+
+/// Larger files are refused. Bytes; piece hashes of a torrent of 50 TiB with pieces of 16 MiB take this much.
+const MAX_SIZE: u64 = 64 << 20;
+
+/// Reads a .torrent file.
+///
+/// # Errors
+/// It cannot be read, is too large, or is not a torrent that can be used; it is a link, which cannot be followed yet.
+pub(super) fn read(torrent: &Path) -> Result<Metainfo, Failure> {
+    let refused = |reason: String| {
+        Failure::new(ExitCode::BadTorrent, format!("{}: {reason}", text::plain(&torrent.to_string_lossy())))
+    };
+    if let Some(link) = torrent.to_str().filter(|text| text.contains(':')) {
+        refuse_link(link).map_err(|reason| Failure::new(ExitCode::BadTorrent, reason))?;
+    }
+    let bytes = read_file(torrent).map_err(refused)?;
+    Metainfo::parse(&bytes).map_err(|error| refused(error.to_string()))
+}
+
+fn refuse_link(link: &str) -> Result<(), String> {
+    let scheme = link.split(':').next().unwrap_or_default().to_ascii_lowercase();
+    match scheme.as_str() {
+        "magnet" => Err(match Magnet::parse(link) {
+            Ok(_) => {
+                "magnet links need peers that send the metadata: not supported yet; see README".to_owned()
+            }
+            Err(error) => error.to_string(),
+        }),
+        "http" | "https" => {
+            Err(format!("{}: download the .torrent file first, and name it here", text::plain(link)))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn read_file(path: &Path) -> Result<Vec<u8>, String> {
+    let unreadable = |error: io::Error| format!("cannot be read: {error}");
+    let metadata = path.metadata().map_err(unreadable)?;
+    if metadata.is_dir() {
+        return Err("a directory, not a .torrent file".to_owned());
+    }
+    let too_large = || format!("larger than {}, so it is not a .torrent file", text::size(MAX_SIZE));
+    if metadata.len() > MAX_SIZE {
+        return Err(too_large());
+    }
+    let mut bytes = Vec::new();
+    // Of a pipe, and of a file that grows, the size is known only after reading.
+    File::open(path).and_then(|file| file.take(MAX_SIZE + 1).read_to_end(&mut bytes)).map_err(unreadable)?;
+    if bytes.len() as u64 > MAX_SIZE { Err(too_large()) } else { Ok(bytes) }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn refusal(torrent: &Path) -> String {
+        let failure = read(torrent).unwrap_err();
+        assert_eq!((failure.code, failure.to_string().lines().count()), (ExitCode::BadTorrent, 1));
+        failure.to_string()
+    }
+
+    #[test]
+    fn what_is_no_torrent_is_refused_in_one_line_that_names_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = |name: &str, bytes: &[u8]| {
+            let path = folder.path().join(name);
+            std::fs::write(&path, bytes).unwrap();
+            path
+        };
+        assert!(refusal(folder.path()).ends_with("a directory, not a .torrent file"));
+        assert!(refusal(&folder.path().join("absent.torrent")).contains("absent.torrent: cannot be read: "));
+        assert!(refusal(&file("text\n.torrent", b"hello")).contains("text\u{fffd}.torrent: not a torrent"));
+        assert!(refusal(&file("cut.torrent", b"d4:infod4:name1:x12:piece length")).contains("not a torrent"));
+        assert!(
+            refusal(&file("deep.torrent", &vec![b'd'; 10 << 20])).contains("deep.torrent: not a torrent")
+        );
+    }
+
+    #[test]
+    fn a_huge_file_is_refused_unread() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("huge.torrent");
+        File::create(&path).unwrap().set_len(1 << 30).unwrap();
+        assert!(refusal(&path).contains("huge.torrent: larger than 64.0 MiB"));
+    }
+
+    #[test]
+    fn a_link_is_refused_with_what_can_be_done() {
+        let magnet = format!("magnet:?xt=urn:btih:{}", "ab".repeat(20));
+        assert!(refusal(Path::new(&magnet)).starts_with("magnet links need peers"));
+        assert!(refusal(Path::new("magnet:?dn=x")).contains("magnet"));
+        assert!(
+            refusal(Path::new("https://example.org/a.torrent")).contains("download the .torrent file first")
+        );
+    }
+}

@@ -1,0 +1,205 @@
+//! The loop that watches a session until its goal is reached, and shows what happens meanwhile.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use pilotfish_plugin::{Level, PeerSource, TorrentHandle};
+
+use super::exit::{ExitCode, Failure};
+use super::goal::{Aim, Goal};
+use super::load::{self, PluginFile, PluginLine};
+use super::progress::{self, Progress, Shown};
+use super::screen::Screen;
+use super::signals::Signals;
+use crate::alert::{Alert, AlertKind};
+use crate::command::{AddTorrent, TorrentStatus};
+use crate::metainfo::Metainfo;
+use crate::session::{Alerts, Session};
+
+/// How often figures are asked for and shown.
+const FIGURES_EVERY: Duration = Duration::from_secs(1);
+
+/// How long the loop sleeps at most: a signal waits for that long.
+const NAP: Duration = Duration::from_millis(100);
+
+/// A session, and what is shown of it.
+pub(super) struct Watch<'a> {
+    session: Session,
+    alerts: Alerts,
+    pub(super) screen: &'a Screen,
+    goal: Goal,
+    progress: Box<dyn Progress>,
+    shown: BTreeMap<TorrentHandle, Shown>,
+    started: Instant,
+}
+
+impl<'a> Watch<'a> {
+    /// Nothing has happened yet in the session.
+    pub(super) fn new(session: Session, alerts: Alerts, aim: Aim, screen: &'a Screen) -> Self {
+        Self {
+            session,
+            alerts,
+            screen,
+            goal: Goal::new(aim),
+            progress: progress::for_screen(screen),
+            shown: BTreeMap::new(),
+            started: Instant::now(),
+        }
+    }
+
+    /// Says what became of the plugins.
+    pub(super) fn meet_plugins(&mut self, files: &[PluginFile]) -> Vec<PluginLine> {
+        let plugins = load::lines(files, self.session.plugins());
+        load::announce(&plugins, self.screen);
+        self.progress.hello(&plugins);
+        plugins
+    }
+
+    /// Adds a torrent whose data is, or will be, in `folder`, and offers it the peers.
+    ///
+    /// # Errors
+    /// The session does not take it.
+    pub(super) fn add(
+        &mut self,
+        folder: &Path,
+        metainfo: Metainfo,
+        peers: &[SocketAddr],
+    ) -> Result<(), Failure> {
+        let layout = metainfo.layout().clone();
+        let hash = metainfo.info_hashes().to_string();
+        let add = AddTorrent { save_path: Some(folder.to_owned()), ..AddTorrent::new(metainfo) };
+        let handle = self.session.add_torrent(add).map_err(|error| {
+            Failure::new(ExitCode::Other, format!("{}: cannot be added: {error}", layout.name()))
+        })?;
+        self.show(Shown {
+            handle,
+            name: layout.name().to_owned(),
+            hash,
+            total: layout.geometry().total(),
+            pieces: layout.geometry().num_pieces(),
+            path: Some(folder.join(layout.name())),
+            since: self.started.elapsed(),
+        });
+        // As with libtorrent's `connect_peer`, the source is left open: nobody told us but the user.
+        peers.iter().for_each(|&peer| self.session.connect_peer(handle, peer, PeerSource::NONE));
+        Ok(())
+    }
+
+    /// Shows the session until it is over: how it ended, or the signal that ended it.
+    ///
+    /// # Errors
+    /// It ended without what was asked for.
+    pub(super) fn until_over(&mut self, signals: &Signals) -> Result<ExitCode, Failure> {
+        let mut next_figures = Instant::now() + FIGURES_EVERY;
+        loop {
+            if let Some(code) = signals.received() {
+                self.screen.say(Level::Info, "stopping; a second signal stops at once");
+                return Ok(code);
+            }
+            if self.goal.reached(self.started.elapsed())? {
+                return Ok(ExitCode::Done);
+            }
+            if let Some(alert) = self.alerts.recv_timeout(NAP) {
+                self.hear(&alert)?;
+            }
+            if Instant::now() >= next_figures {
+                next_figures = Instant::now() + FIGURES_EVERY;
+                self.figures()?;
+            }
+        }
+    }
+
+    fn hear(&mut self, alert: &Alert) -> Result<(), Failure> {
+        let handle = alert.kind.torrent();
+        if let (AlertKind::AddTorrent { error, .. }, Some(handle)) = (&alert.kind, handle)
+            && error.is_empty()
+        {
+            self.meet(handle)?;
+        }
+        self.tell(alert);
+        self.goal.hear(&alert.kind);
+        match (&alert.kind, handle) {
+            (AlertKind::TorrentRemoved { .. }, Some(handle)) => drop(self.shown.remove(&handle)),
+            (AlertKind::TorrentFinished { .. } | AlertKind::TorrentChecked { .. }, Some(handle)) => {
+                if let Some(status) = self.status(handle)? {
+                    self.look(handle, &status)?;
+                }
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn tell(&mut self, alert: &Alert) {
+        self.screen.alert(&alert.kind);
+        let torrent = alert.kind.torrent().and_then(|handle| self.shown.get(&handle));
+        self.progress.alert(alert, torrent);
+    }
+
+    /// Shows a torrent that a plugin added.
+    fn meet(&mut self, handle: TorrentHandle) -> Result<(), Failure> {
+        if self.shown.contains_key(&handle) {
+            return Ok(());
+        }
+        if let Some(status) = self.status(handle)? {
+            self.show(Shown {
+                handle,
+                name: status.name,
+                hash: status.info_hashes.to_string(),
+                total: status.total,
+                pieces: status.total_pieces,
+                path: None,
+                since: self.started.elapsed(),
+            });
+        }
+        Ok(())
+    }
+
+    fn show(&mut self, torrent: Shown) {
+        if self.shown.contains_key(&torrent.handle) {
+            return;
+        }
+        self.goal.add(torrent.handle, &torrent.name, torrent.total);
+        self.progress.added(&torrent);
+        self.shown.insert(torrent.handle, torrent);
+    }
+
+    fn figures(&mut self) -> Result<(), Failure> {
+        let mut figures = Vec::new();
+        for handle in self.shown.keys().copied().collect::<Vec<_>>() {
+            if let Some(status) = self.status(handle)? {
+                self.look(handle, &status)?;
+                figures.push((handle, status));
+            }
+        }
+        let torrents: Vec<(&Shown, TorrentStatus)> = figures
+            .into_iter()
+            .filter_map(|(handle, status)| Some((self.shown.get(&handle)?, status)))
+            .collect();
+        self.progress.figures(&torrents, self.started.elapsed());
+        Ok(())
+    }
+
+    fn look(&mut self, handle: TorrentHandle, status: &TorrentStatus) -> Result<(), Failure> {
+        let finished = self.goal.look(handle, status)?;
+        if let Some(torrent) = self.shown.get(&handle).filter(|_| finished) {
+            self.progress.finished(torrent, status, self.started.elapsed());
+        }
+        Ok(())
+    }
+
+    fn status(&self, handle: TorrentHandle) -> Result<Option<TorrentStatus>, Failure> {
+        self.session.status(handle).map_err(|error| Failure::new(ExitCode::Other, error))
+    }
+
+    /// Closes everything, and tells what plugins and peers still had to say.
+    pub(super) fn end(mut self) {
+        self.session.shutdown();
+        while let Some(alert) = self.alerts.recv_timeout(Duration::ZERO) {
+            self.tell(&alert);
+        }
+        self.progress.over();
+    }
+}
