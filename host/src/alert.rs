@@ -38,6 +38,7 @@ macro_rules! alerts {
         { $( $(#[$fmeta:meta])* $field:ident : $Type:ty ),* $(,)? } => $text:literal; )*) => {
         /// What happened, and the details.
         #[derive(Clone, Debug)]
+        #[allow(missing_docs, reason = "the fields are what their names say; the texts show them")]
         pub enum AlertKind {
             $( $(#[$meta])* $Name { $( $(#[$fmeta])* $field: $Type ),* }, )*
             /// A plugin's own alert.
@@ -262,7 +263,8 @@ impl AlertQueue {
     /// Appends an alert, or counts it as dropped. An error may use twice the room of the others, so that a flood of
     /// progress does not hide it.
     pub fn push(&mut self, alert: Alert) {
-        let room = if alert.kind.category().contains(AlertCategory::ERROR) { 2 * self.limit } else { self.limit };
+        let room =
+            if alert.kind.category().contains(AlertCategory::ERROR) { 2 * self.limit } else { self.limit };
         if self.queue.len() < room {
             self.queue.push_back(alert);
         } else {
@@ -308,7 +310,8 @@ mod tests {
     fn a_full_queue_drops_and_says_how_many() {
         let mut queue = AlertQueue::new(2);
         (0..5).for_each(|i| queue.push(paused(&i.to_string())));
-        queue.push(Alert { timestamp: Duration::ZERO, kind: AlertKind::SessionError { error: "bad".into() } });
+        queue
+            .push(Alert { timestamp: Duration::ZERO, kind: AlertKind::SessionError { error: "bad".into() } });
         let texts: Vec<_> =
             std::iter::from_fn(|| queue.pop(Duration::ZERO)).map(|alert| alert.kind.message()).collect();
         assert_eq!(texts, ["0: paused", "1: paused", "bad", "3 alerts dropped: the queue was full"]);

@@ -13,7 +13,12 @@ pub enum Command {
     /// Adds a torrent; answered by [`Answer::Added`].
     AddTorrent(Ticket, Box<AddTorrent>),
     /// Removes a torrent; with `delete_files`, its files too.
-    RemoveTorrent { torrent: TorrentHandle, delete_files: bool },
+    RemoveTorrent {
+        /// Which.
+        torrent: TorrentHandle,
+        /// Whether its files go too.
+        delete_files: bool,
+    },
     /// Pauses a torrent.
     PauseTorrent(TorrentHandle),
     /// Resumes a torrent.
@@ -21,9 +26,23 @@ pub enum Command {
     /// Hashes a torrent's files again.
     Recheck(TorrentHandle),
     /// Offers a torrent a peer.
-    ConnectPeer { torrent: TorrentHandle, address: SocketAddr, source: PeerSource },
+    ConnectPeer {
+        /// To which torrent.
+        torrent: TorrentHandle,
+        /// The peer.
+        address: SocketAddr,
+        /// Who knows of it.
+        source: PeerSource,
+    },
     /// Sets the priority of a piece, 0 (not wanted) to 7.
-    SetPiecePriority { torrent: TorrentHandle, piece: PieceIndex, priority: u8 },
+    SetPiecePriority {
+        /// Of which torrent.
+        torrent: TorrentHandle,
+        /// Which piece.
+        piece: PieceIndex,
+        /// How much it is wanted.
+        priority: u8,
+    },
     /// Pauses or resumes the session.
     PauseSession(bool),
     /// Changes a setting by libtorrent's name; answered by [`Answer::Setting`].
@@ -75,7 +94,14 @@ pub struct AddTorrent {
 impl AddTorrent {
     /// A torrent with the defaults.
     pub fn new(metainfo: Metainfo) -> Self {
-        Self { metainfo, save_path: None, paused: false, peers: Vec::new(), userdata: Userdata(0), check_only: false }
+        Self {
+            metainfo,
+            save_path: None,
+            paused: false,
+            peers: Vec::new(),
+            userdata: Userdata(0),
+            check_only: false,
+        }
     }
 }
 

@@ -197,7 +197,8 @@ impl Schedule {
             return self.refuse(DiskDone::Opened { storage: id, existing });
         }
         let storage = Arc::new(storage);
-        self.storages.insert(id, Slot { storage: storage.clone(), active: 1, closing: false, delete_files: false });
+        self.storages
+            .insert(id, Slot { storage: storage.clone(), active: 1, closing: false, delete_files: false });
         self.ready.push_back(Ready::Other(Work::Open(storage)));
     }
 

@@ -52,8 +52,11 @@ impl Engine {
 
 impl State {
     fn choke_candidates(&mut self) -> Vec<Candidate<PeerHandle>> {
-        let peers: Vec<PeerHandle> =
-            self.peers().filter(|(_, c)| c.is_established() && c.torrent.is_some()).map(|(peer, _)| peer).collect();
+        let peers: Vec<PeerHandle> = self
+            .peers()
+            .filter(|(_, c)| c.is_established() && c.torrent.is_some())
+            .map(|(peer, _)| peer)
+            .collect();
         let now = self.now;
         peers
             .into_iter()
@@ -128,4 +131,3 @@ impl State {
         self.void_uploads(peer);
     }
 }
-

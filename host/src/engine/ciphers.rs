@@ -58,7 +58,13 @@ impl Ciphers {
 
 impl Engine {
     /// What is queued behind `from` is encrypted by this cipher, or by none.
-    pub(super) fn switch_send_cipher(&mut self, peer: PeerHandle, owner: PluginId, from: u64, cipher: Option<CipherBox>) {
+    pub(super) fn switch_send_cipher(
+        &mut self,
+        peer: PeerHandle,
+        owner: PluginId,
+        from: u64,
+        cipher: Option<CipherBox>,
+    ) {
         if self.open_peer(peer).is_none() {
             return;
         }
@@ -90,23 +96,42 @@ impl Engine {
             let payload = matches!(segment, Segment::Payload(_));
             for chunk in segment.bytes().chunks(CHUNK) {
                 let (mut data, mut prefix) = (chunk.to_vec(), Vec::new());
-                let status = call_cipher(&mut self.state, cipher.owner, peer, "encrypt", &mut cipher.object, |c, cx| {
-                    c.encrypt(cx, RSliceMut::from_mut_slice(&mut data), Sink::to(&mut prefix))
-                });
+                let status = call_cipher(
+                    &mut self.state,
+                    cipher.owner,
+                    peer,
+                    "encrypt",
+                    &mut cipher.object,
+                    |c, cx| c.encrypt(cx, RSliceMut::from_mut_slice(&mut data), Sink::to(&mut prefix)),
+                );
                 if status != HookStatus::CONTINUE {
-                    return self.state.disconnect(peer, ErrorCode::PARSE_FAILED, Operation::ENCRYPTION, Severity::FAILURE);
+                    return self.state.disconnect(
+                        peer,
+                        ErrorCode::PARSE_FAILED,
+                        Operation::ENCRYPTION,
+                        Severity::FAILURE,
+                    );
                 }
                 let Some(connection) = self.state.peer_mut(peer) else { return };
                 if !prefix.is_empty() {
                     connection.outbox.ready(Segment::Protocol(prefix));
                 }
-                connection.outbox.ready(if payload { Segment::Payload(data.into()) } else { Segment::Protocol(data) });
+                connection.outbox.ready(if payload {
+                    Segment::Payload(data.into())
+                } else {
+                    Segment::Protocol(data)
+                });
             }
         }
     }
 
     /// What follows the message at hand is decrypted by this cipher, or by none.
-    pub(super) fn switch_receive_cipher(&mut self, peer: PeerHandle, owner: PluginId, cipher: Option<CipherBox>) {
+    pub(super) fn switch_receive_cipher(
+        &mut self,
+        peer: PeerHandle,
+        owner: PluginId,
+        cipher: Option<CipherBox>,
+    ) {
         let Some(connection) = self.open_peer(peer) else { return };
         let mut inbox = connection.decoder.take_unread();
         if let Some(before) = self.chains.ciphers.receive.remove(&peer) {
@@ -136,11 +161,19 @@ impl Engine {
 
     /// Decrypts up to the end of the message that is being received; whether that gave the decoder anything.
     pub(super) fn decrypt(&mut self, peer: PeerHandle) -> bool {
-        let Some(wanted) = self.open_peer(peer).map(|connection| connection.decoder.wanted()) else { return false };
+        let Some(wanted) = self.open_peer(peer).map(|connection| connection.decoder.wanted()) else {
+            return false;
+        };
         let Some(receiving) = self.chains.ciphers.receive.get_mut(&peer) else { return false };
         let have = receiving.inbox.len();
         if receiving.cipher.is_none() {
-            let plain = self.chains.ciphers.receive.remove(&peer).map(|receiving| receiving.inbox).unwrap_or_default();
+            let plain = self
+                .chains
+                .ciphers
+                .receive
+                .remove(&peer)
+                .map(|receiving| receiving.inbox)
+                .unwrap_or_default();
             if let Some(connection) = self.state.peer_mut(peer) {
                 connection.decoder.feed(&plain);
             }
@@ -154,7 +187,8 @@ impl Engine {
         if take == 0 {
             return false;
         }
-        let mut progress = Decrypted { consume: 0, produce: u32::try_from(take).unwrap_or(u32::MAX), packet_size: 0 };
+        let mut progress =
+            Decrypted { consume: 0, produce: u32::try_from(take).unwrap_or(u32::MAX), packet_size: 0 };
         let status = self.call_decrypt(peer, take, &mut progress);
         self.accept_progress(peer, status, take, progress)
     }
@@ -169,7 +203,13 @@ impl Engine {
     }
 
     /// Takes what a cipher says it did, if it can be true.
-    fn accept_progress(&mut self, peer: PeerHandle, status: HookStatus, take: usize, progress: Decrypted) -> bool {
+    fn accept_progress(
+        &mut self,
+        peer: PeerHandle,
+        status: HookStatus,
+        take: usize,
+        progress: Decrypted,
+    ) -> bool {
         let (consume, produce) = (progress.consume as usize, progress.produce as usize);
         let sane = consume.saturating_add(produce) <= take && progress.packet_size <= LONGEST_PACKET;
         let stuck = take > 0 && consume + produce == 0 && progress.packet_size as usize <= take;

@@ -4,8 +4,8 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 
 use pilotfish_plugin::{
-    AddPeerFlags, Attach, ErrorCode, Operation, PeerHandle, PeerHooks, PeerSource, Refusal, Severity, TorrentHandle,
-    TorrentHooks,
+    AddPeerFlags, Attach, ErrorCode, Operation, PeerHandle, PeerHooks, PeerSource, Refusal, Severity,
+    TorrentHandle, TorrentHooks,
 };
 
 use super::Engine;
@@ -20,7 +20,9 @@ impl Engine {
     /// A peer connected to us. Nothing is known of it but its address.
     pub(super) fn on_accept(&mut self, remote: SocketAddr, local: SocketAddr) -> Option<PeerHandle> {
         let state = &mut self.state;
-        if state.phase != SessionPhase::Running || state.num_peers() >= state.settings.connections_limit as usize {
+        if state.phase != SessionPhase::Running
+            || state.num_peers() >= state.settings.connections_limit as usize
+        {
             return None;
         }
         let mut connection = Connection::new(remote, false, state.request_limits(), state.now);
@@ -61,7 +63,12 @@ impl Engine {
         connection.phase = Phase::Handshaking;
         connection.last_received = now;
         if connection.remote == local {
-            return self.state.disconnect(peer, ErrorCode::SELF_CONNECTION, Operation::BITTORRENT, Severity::FAILURE);
+            return self.state.disconnect(
+                peer,
+                ErrorCode::SELF_CONNECTION,
+                Operation::BITTORRENT,
+                Severity::FAILURE,
+            );
         }
         self.tell_peer(peer, PeerHooks::on_connected, |p, cx| p.on_connected(cx));
         self.state.announce_connection(peer);
@@ -71,7 +78,9 @@ impl Engine {
     /// Our sixty-eight bytes.
     pub(super) fn send_handshake(&mut self, peer: PeerHandle) {
         let (reserved, peer_id) = (super::handshake::RESERVED, self.state.peer_id);
-        let Some((connection, torrent)) = self.state.pair(peer).filter(|(c, _)| !c.is_closing()) else { return };
+        let Some((connection, torrent)) = self.state.pair(peer).filter(|(c, _)| !c.is_closing()) else {
+            return;
+        };
         let info_hash = torrent.metainfo.info_hashes().truncated();
         connection.outbox.push(&Handshake { reserved, info_hash, peer_id }.encode());
         self.state.transmit(peer);
@@ -97,7 +106,8 @@ impl Engine {
 
     /// The attempt failed, or the connection broke.
     pub(super) fn on_failed(&mut self, peer: PeerHandle, error: Option<&io::Error>) {
-        let connecting = self.state.peer(peer).is_some_and(|connection| connection.phase == Phase::Connecting);
+        let connecting =
+            self.state.peer(peer).is_some_and(|connection| connection.phase == Phase::Connecting);
         let operation = if connecting { Operation::CONNECT } else { Operation::SOCK_READ };
         let code = match error {
             None => ErrorCode::END_OF_FILE,
@@ -151,7 +161,8 @@ impl Engine {
         let Some(t) = self.state.torrent_mut(torrent) else { return };
         t.candidates.ban(ip, reason);
         for peer in self.state.peers_of(torrent) {
-            let Some(connection) = self.open_peer(peer).filter(|connection| connection.remote.ip() == ip) else {
+            let Some(connection) = self.open_peer(peer).filter(|connection| connection.remote.ip() == ip)
+            else {
                 continue;
             };
             let address = connection.remote;

@@ -33,7 +33,11 @@ impl State {
     pub(super) fn request_blocks(&mut self, peer: PeerHandle) {
         let now = self.now;
         let Some((connection, torrent, rng)) = self.triple(peer) else { return };
-        if !connection.is_established() || !connection.interesting || !torrent.is_downloading() || torrent.disk_congested {
+        if !connection.is_established()
+            || !connection.interesting
+            || !torrent.is_downloading()
+            || torrent.disk_congested
+        {
             return;
         }
         let room = connection.requests.room();
@@ -53,7 +57,9 @@ impl State {
         };
         let mut spans = Vec::new();
         torrent.picker.pick(peer, &connection.has, room, &options, rng, &mut spans);
-        spans.iter().for_each(|span| drop(connection.requests.sent(*span, now)));
+        for span in &spans {
+            connection.requests.sent(*span, now);
+        }
         self.steps.extend(spans.into_iter().map(|span| Step::Request(peer, span)));
     }
 
@@ -87,7 +93,8 @@ impl State {
 
     /// Another peer was faster: this one need not send the block.
     fn cancel(&mut self, peer: PeerHandle, span: BlockSpan) {
-        let Some(connection) = self.peer_mut(peer).filter(|c| !c.is_closing() && c.requests.contains(span)) else {
+        let Some(connection) = self.peer_mut(peer).filter(|c| !c.is_closing() && c.requests.contains(span))
+        else {
             return;
         };
         if !connection.fast() {
@@ -100,7 +107,9 @@ impl State {
     pub(super) fn on_reject(&mut self, peer: PeerHandle, request: RawRequest) {
         let now = self.now;
         let Some((connection, torrent)) = self.pair(peer) else { return };
-        let Some(span) = torrent.geometry().block_at(request.piece, request.start, request.length) else { return };
+        let Some(span) = torrent.geometry().block_at(request.piece, request.start, request.length) else {
+            return;
+        };
         if !connection.requests.rejected(span, now) {
             return;
         }

@@ -5,7 +5,6 @@ use pilotfish_plugin::{ErrorCode, MessageOrigin, PeerHandle};
 use super::Engine;
 use super::state::State;
 use super::step::Step;
-use crate::metainfo::PieceIndex;
 use crate::peer::Bitfield;
 use crate::wire::Message;
 
@@ -39,7 +38,8 @@ impl Engine {
     /// A block without data refuses a request, as some clients without the fast extension do.
     fn on_empty_piece(&mut self, peer: PeerHandle, piece: u32, start: u32, _origin: MessageOrigin) {
         let Some(connection) = self.state.peer(peer) else { return };
-        let refused = connection.requests.iter().find(|span| span.piece.get() == piece && span.start == start);
+        let refused =
+            connection.requests.iter().find(|span| span.piece.get() == piece && span.start == start);
         self.state.steps.extend(refused.map(|span| Step::ImpliedReject(peer, span)));
     }
 }
@@ -199,11 +199,5 @@ impl State {
         } else if !connection.interesting && connection.bitfield_received {
             self.steps.push_back(Step::AskDisconnect(peer, ErrorCode::UNINTERESTING_UPLOAD_PEER));
         }
-    }
-
-    /// The index of a piece that the torrent of this peer has.
-    pub(super) fn piece_of(&self, peer: PeerHandle, raw: u32) -> Option<PieceIndex> {
-        let torrent = self.torrent(self.peer(peer)?.torrent?)?;
-        torrent.geometry().piece(raw)
     }
 }

@@ -43,9 +43,12 @@ impl Engine {
         let hashes = super::step::plugin_hashes(&InfoHashes::V1(info_hash));
         let entry = self.state.begin_entry(EntryTree::new());
         let raw = self.state.entry_raw(entry);
-        let handled = self.chains.session.first_handled(&mut self.state, (), SessionHooks::on_unknown_torrent, |p, cx| {
-            p.on_unknown_torrent(cx, hashes, peer, raw)
-        });
+        let handled = self.chains.session.first_handled(
+            &mut self.state,
+            (),
+            SessionHooks::on_unknown_torrent,
+            |p, cx| p.on_unknown_torrent(cx, hashes, peer, raw),
+        );
         let params = self.state.end_entry(entry);
         if handled && self.open_peer(peer).is_some() {
             match super::torrents::read_params(&params) {
@@ -89,12 +92,15 @@ impl Engine {
     fn join(&mut self, peer: PeerHandle, torrent: TorrentHandle) {
         let state = &mut self.state;
         let session_paused = state.paused;
+        let crowded = state.is_crowded(peer, torrent);
         let Some(address) = state.peer(peer).map(|connection| connection.remote) else { return };
         let Some(t) = state.torrent_mut(torrent) else { return };
         let refusal = if t.paused || session_paused {
             Some(ErrorCode::TORRENT_PAUSED)
         } else if !t.takes_peers() {
             Some(ErrorCode::TORRENT_NOT_READY)
+        } else if crowded {
+            Some(ErrorCode::DUPLICATE_PEER_ID)
         } else {
             t.candidates.incoming(address, peer, false).err().map(|why| match why {
                 Refusal::Banned(_) => ErrorCode::PEER_BANNED,
@@ -109,7 +115,12 @@ impl Engine {
             connection.torrent = Some(torrent);
         }
         if !self.sprout_peer(peer, torrent, Attach::INCOMING) {
-            return self.state.disconnect(peer, ErrorCode::PLUGIN_PANICKED, Operation::UNKNOWN, Severity::FAILURE);
+            return self.state.disconnect(
+                peer,
+                ErrorCode::PLUGIN_PANICKED,
+                Operation::UNKNOWN,
+                Severity::FAILURE,
+            );
         }
         self.state.announce_connection(peer);
         self.state.schedule_torrent(torrent);
@@ -147,7 +158,9 @@ impl Engine {
     fn retain_on_handshake(&mut self, peer: PeerHandle, reserved: PluginReserved) {
         let subject = self.subject(peer);
         if let Some(chain) = self.chains.peers.get_mut(&peer) {
-            chain.retain(&mut self.state, subject, PeerHooks::on_handshake, |p, cx| p.on_handshake(cx, reserved));
+            chain.retain(&mut self.state, subject, PeerHooks::on_handshake, |p, cx| {
+                p.on_handshake(cx, reserved)
+            });
         }
         self.sync_plugin_names(peer);
     }
@@ -179,7 +192,8 @@ impl Engine {
         self.sync_plugin_names(peer);
         let unix_now = self.state.unix_epoch + i64::try_from(self.state.clock().as_secs()).unwrap_or(0);
         let Some(connection) = self.open_peer(peer) else { return };
-        let names = theirs.messages.iter().filter_map(|(name, id)| Some((std::str::from_utf8(name).ok()?, *id)));
+        let names =
+            theirs.messages.iter().filter_map(|(name, id)| Some((std::str::from_utf8(name).ok()?, *id)));
         connection.extensions.learn(names);
         connection.listen_port = theirs.port.or(connection.listen_port);
         connection.last_seen_complete =
@@ -216,12 +230,24 @@ impl State {
         twin.then_some(ErrorCode::DUPLICATE_PEER_ID)
     }
 
+    /// Whether the torrent has a connection to the same machine already, and only one is allowed. This machine is exempt:
+    /// what runs here is its user's own.
+    fn is_crowded(&self, peer: PeerHandle, torrent: TorrentHandle) -> bool {
+        let Some(ip) = self.peer(peer).map(|connection| connection.remote.ip()) else { return false };
+        let others = self.torrent(torrent).into_iter().flat_map(|t| &t.peers).filter(|other| **other != peer);
+        !self.settings.allow_multiple_connections_per_ip
+            && !ip.is_loopback()
+            && others.filter_map(|other| self.peer(*other)).any(|other| other.remote.ip() == ip)
+    }
+
     /// The engine's own keys of our extended handshake (BEP 10; BEP 21 for `upload_only`).
     fn extension_handshake(&self, peer: PeerHandle) -> EntryTree {
         let mut tree = EntryTree::new();
         let Some(connection) = self.peer(peer) else { return tree };
-        let finished =
-            connection.torrent.and_then(|t| self.torrent(t)).is_some_and(|torrent| torrent.picker.is_finished());
+        let finished = connection
+            .torrent
+            .and_then(|t| self.torrent(t))
+            .is_some_and(|torrent| torrent.picker.is_finished());
         let ours = ExtensionHandshake {
             messages: ENGINE_EXTENSIONS.iter().map(|(name, id)| (name.as_bytes().to_vec(), *id)).collect(),
             port: self.listen_port().filter(|_| connection.outgoing),

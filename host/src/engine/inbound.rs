@@ -9,7 +9,8 @@ use super::step::Step;
 use crate::alert::AlertKind;
 use crate::metainfo::BlockSpan;
 use crate::peer::{
-    Arriving, Bitfield, LT_DONTHAVE, SHARE_MODE, UPLOAD_ONLY, UT_HOLEPUNCH, allowed_fast, as_peer_request, as_piece,
+    Arriving, Bitfield, LT_DONTHAVE, SHARE_MODE, UPLOAD_ONLY, UT_HOLEPUNCH, allowed_fast, as_peer_request,
+    as_piece,
 };
 use crate::wire::{DecodeError, Event, Message, id};
 
@@ -61,7 +62,9 @@ impl Engine {
                     self.state.peer_error(peer, ErrorCode::INVALID_PIECE);
                 }
             }
-            Event::Fragment { extended, id, length, body } => self.on_fragment(peer, extended, id, length, &body),
+            Event::Fragment { extended, id, length, body } => {
+                self.on_fragment(peer, extended, id, length, &body)
+            }
         }
     }
 
@@ -162,7 +165,13 @@ impl Engine {
     }
 
     /// Which block of the torrent this is, if any.
-    pub(super) fn block(&mut self, peer: PeerHandle, piece: u32, start: u32, length: u32) -> Option<BlockSpan> {
+    pub(super) fn block(
+        &mut self,
+        peer: PeerHandle,
+        piece: u32,
+        start: u32,
+        length: u32,
+    ) -> Option<BlockSpan> {
         let (_, torrent) = self.state.pair(peer)?;
         torrent.geometry().block_at(piece, start, length)
     }
@@ -185,7 +194,10 @@ impl Engine {
     fn grant_allowed_fast(&mut self, peer: PeerHandle) {
         let k = self.state.settings.allowed_fast_set_size as usize;
         let Some((connection, torrent)) = self.state.pair(peer) else { return };
-        if !connection.fast() || std::mem::replace(&mut connection.allowed_fast_sent, true) || connection.upload_only() {
+        if !connection.fast()
+            || std::mem::replace(&mut connection.allowed_fast_sent, true)
+            || connection.upload_only()
+        {
             return;
         }
         let geometry = torrent.geometry();
@@ -206,13 +218,21 @@ impl Engine {
     }
 
     fn note_unwanted(&mut self, peer: PeerHandle, piece: u32, start: u32, data: &Bytes) {
-        let Some(span) = self.block(peer, piece, start, u32::try_from(data.len()).unwrap_or(0)) else { return };
+        let Some(span) = self.block(peer, piece, start, u32::try_from(data.len()).unwrap_or(0)) else {
+            return;
+        };
         let Some((connection, torrent)) = self.state.pair(peer) else { return };
         connection.payload_down.add(data.len() as u64);
         torrent.payload_down.add(data.len() as u64);
         if !connection.requests.contains(span) {
             let (address, torrent) = (connection.remote, torrent.handle);
-            self.state.alert(AlertKind::UnwantedBlock { torrent, peer, address, piece: as_piece(piece), start });
+            self.state.alert(AlertKind::UnwantedBlock {
+                torrent,
+                peer,
+                address,
+                piece: as_piece(piece),
+                start,
+            });
         }
     }
 
@@ -221,20 +241,28 @@ impl Engine {
         match message {
             Message::KeepAlive | Message::Port(_) | Message::Hash(_) => false,
             Message::Choke => self.first_handled(peer, origin, PeerHooks::on_choke, |p, cx| p.on_choke(cx)),
-            Message::Unchoke => self.first_handled(peer, origin, PeerHooks::on_unchoke, |p, cx| p.on_unchoke(cx)),
+            Message::Unchoke => {
+                self.first_handled(peer, origin, PeerHooks::on_unchoke, |p, cx| p.on_unchoke(cx))
+            }
             Message::Interested => {
                 self.first_handled(peer, origin, PeerHooks::on_interested, |p, cx| p.on_interested(cx))
             }
             Message::NotInterested => {
-                self.first_handled(peer, origin, PeerHooks::on_not_interested, |p, cx| p.on_not_interested(cx))
+                self.first_handled(peer, origin, PeerHooks::on_not_interested, |p, cx| {
+                    p.on_not_interested(cx)
+                })
             }
             Message::Have(i) => {
                 let i = as_piece(*i);
                 self.first_handled(peer, origin, PeerHooks::on_have, |p, cx| p.on_have(cx, i))
             }
             Message::Bitfield(bits) => self.deliver_bitfield(peer, origin, bits),
-            Message::HaveAll => self.first_handled(peer, origin, PeerHooks::on_have_all, |p, cx| p.on_have_all(cx)),
-            Message::HaveNone => self.first_handled(peer, origin, PeerHooks::on_have_none, |p, cx| p.on_have_none(cx)),
+            Message::HaveAll => {
+                self.first_handled(peer, origin, PeerHooks::on_have_all, |p, cx| p.on_have_all(cx))
+            }
+            Message::HaveNone => {
+                self.first_handled(peer, origin, PeerHooks::on_have_none, |p, cx| p.on_have_none(cx))
+            }
             Message::AllowedFast(i) => {
                 let i = as_piece(*i);
                 self.first_handled(peer, origin, PeerHooks::on_allowed_fast, |p, cx| p.on_allowed_fast(cx, i))
@@ -246,7 +274,9 @@ impl Engine {
             Message::Piece { piece, start, data } => {
                 let length = u32::try_from(data.len()).unwrap_or(u32::MAX);
                 let r = as_peer_request(crate::wire::RawRequest { piece: *piece, start: *start, length });
-                self.first_handled(peer, origin, PeerHooks::on_piece, |p, cx| p.on_piece(cx, r, data[..].into()))
+                self.first_handled(peer, origin, PeerHooks::on_piece, |p, cx| {
+                    p.on_piece(cx, r, data[..].into())
+                })
             }
             Message::Cancel(r) => {
                 let r = as_peer_request(*r);
@@ -260,8 +290,12 @@ impl Engine {
                 let i = as_piece(*i);
                 self.first_handled(peer, origin, PeerHooks::on_suggest, |p, cx| p.on_suggest(cx, i))
             }
-            Message::Extended { id, payload } => self.deliver_raw(peer, origin, true, *id, payload.len(), payload),
-            Message::Unknown { id, payload } => self.deliver_raw(peer, origin, false, *id, payload.len(), payload),
+            Message::Extended { id, payload } => {
+                self.deliver_raw(peer, origin, true, *id, payload.len(), payload)
+            }
+            Message::Unknown { id, payload } => {
+                self.deliver_raw(peer, origin, false, *id, payload.len(), payload)
+            }
         }
     }
 
@@ -285,7 +319,9 @@ impl Engine {
     ) -> bool {
         let length = u32::try_from(length).unwrap_or(u32::MAX);
         if extended {
-            self.first_handled(peer, origin, PeerHooks::on_extended, |p, cx| p.on_extended(cx, length, id, body.into()))
+            self.first_handled(peer, origin, PeerHooks::on_extended, |p, cx| {
+                p.on_extended(cx, length, id, body.into())
+            })
         } else {
             self.first_handled(peer, origin, PeerHooks::on_unknown_message, |p, cx| {
                 p.on_unknown_message(cx, length, id, body.into())
@@ -330,7 +366,8 @@ impl Engine {
             return;
         }
         let i = as_piece(raw);
-        let handled = self.first_handled(peer, MessageOrigin::WIRE, PeerHooks::on_dont_have, |p, cx| p.on_dont_have(cx, i));
+        let handled = self
+            .first_handled(peer, MessageOrigin::WIRE, PeerHooks::on_dont_have, |p, cx| p.on_dont_have(cx, i));
         if !handled && self.open_peer(peer).is_some() {
             self.state.lose_piece(peer, raw);
         }
@@ -357,4 +394,3 @@ fn wrong_size(message: u8) -> ErrorCode {
         _ => ErrorCode::INVALID_MESSAGE,
     }
 }
-

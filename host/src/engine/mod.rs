@@ -110,7 +110,11 @@ impl Engine {
     }
 
     /// Where the next bytes of a connection belong: in place first, then `scratch`. `None` if it is gone.
-    pub fn receive_buffers<'a>(&'a mut self, peer: PeerHandle, scratch: &'a mut [u8]) -> Option<[IoSliceMut<'a>; 2]> {
+    pub fn receive_buffers<'a>(
+        &'a mut self,
+        peer: PeerHandle,
+        scratch: &'a mut [u8],
+    ) -> Option<[IoSliceMut<'a>; 2]> {
         if self.chains.ciphers.receives(peer) {
             return Some([IoSliceMut::new(&mut []), IoSliceMut::new(scratch)]);
         }

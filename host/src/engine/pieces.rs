@@ -61,7 +61,11 @@ impl Engine {
         });
         self.state.piece_finished(torrent, piece);
         self.pump();
-        if self.state.torrent(torrent).is_some_and(|t| t.picker.is_finished() && t.state == TorrentState::DOWNLOADING) {
+        if self
+            .state
+            .torrent(torrent)
+            .is_some_and(|t| t.picker.is_finished() && t.state == TorrentState::DOWNLOADING)
+        {
             self.finish(torrent);
         } else {
             self.state.update_interest_in(torrent, piece);
@@ -116,7 +120,9 @@ impl Engine {
         }
         t.picker.set_have(piece);
         let number = as_piece(piece.get());
-        self.tell_torrent(torrent, TorrentHooks::on_piece_pass, |p, cx| p.on_piece_pass(cx, number, PieceOrigin::CHECK));
+        self.tell_torrent(torrent, TorrentHooks::on_piece_pass, |p, cx| {
+            p.on_piece_pass(cx, number, PieceOrigin::CHECK)
+        });
         self.state.note_files(torrent, piece, false);
     }
 }
@@ -151,7 +157,9 @@ impl State {
         let redundant = self.settings.send_redundant_have;
         for peer in self.peers_of(torrent) {
             let wanted = self.peer(peer).is_some_and(|connection| {
-                connection.is_established() && connection.bitfield_sent && (redundant || !connection.has.get(piece.get()))
+                connection.is_established()
+                    && connection.bitfield_sent
+                    && (redundant || !connection.has.get(piece.get()))
             });
             if wanted {
                 self.send_and_tell(peer, &Message::Have(piece.get()));

@@ -7,8 +7,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use pilotfish_plugin::rt::abi_stable::std_types::ROption;
 use pilotfish_plugin::rt::{HookStatus, PeerObject, SessionObject, Sink, TorrentObject};
 use pilotfish_plugin::{
-    AlertCategory, Attach, ErrorCode, Features, Operation, PeerBox, PeerHandle, PeerHooks, PluginId, SessionBox,
-    SessionContext, SessionHooks, Severity, TorrentBox, TorrentHandle, TorrentHooks,
+    AlertCategory, Attach, ErrorCode, Features, Operation, PeerBox, PeerHandle, PeerHooks, PluginId,
+    SessionBox, SessionContext, SessionHooks, Severity, TorrentBox, TorrentHandle, TorrentHooks,
 };
 
 use super::Engine;
@@ -117,7 +117,9 @@ impl Engine {
     fn introduce(&mut self, id: PluginId, saved: Option<&[u8]>) {
         let Self { state, chains } = self;
         if let Some(saved) = saved {
-            chains.session.only(state, id, (), SessionHooks::load_state, |p, cx| p.load_state(cx, saved.into()));
+            chains
+                .session
+                .only(state, id, (), SessionHooks::load_state, |p, cx| p.load_state(cx, saved.into()));
         }
         let derived = derived_features(chains.session.set_of(id));
         let mut features = derived;
@@ -141,9 +143,10 @@ impl Engine {
     fn saved_state(&mut self, id: PluginId) -> Option<(String, Vec<u8>)> {
         let entry = self.state.begin_entry(EntryTree::new());
         let raw = self.state.entry_raw(entry);
-        let answer = self.chains.session.only(&mut self.state, id, (), SessionHooks::save_state, |p, cx| {
-            p.save_state(cx, raw)
-        });
+        let answer = self
+            .chains
+            .session
+            .only(&mut self.state, id, (), SessionHooks::save_state, |p, cx| p.save_state(cx, raw));
         let kept = self.state.end_entry(entry);
         answer?;
         Some((self.state.plugin_name(id), kept.encode_root()))
@@ -158,7 +161,8 @@ impl Engine {
                 continue;
             }
             let id = PluginId(u32::try_from(i).unwrap_or(u32::MAX));
-            let answer = chains.session.only(state, id, (), SessionHooks::drain, |p, cx| p.drain(cx, MESSAGE_BUDGET));
+            let answer =
+                chains.session.only(state, id, (), SessionHooks::drain, |p, cx| p.drain(cx, MESSAGE_BUDGET));
             if answer == Some(HookStatus::HANDLED) {
                 state.plugins[i].mail.waiting.store(true, Ordering::Release);
                 more = true;
@@ -189,7 +193,9 @@ impl Engine {
         if self.state.torrent(torrent).is_some_and(|t| t.files_checked) {
             let Self { state, chains } = self;
             if let Some(chain) = chains.torrents.get_mut(&torrent) {
-                chain.only(state, plugin, torrent, TorrentHooks::on_files_checked, |p, cx| p.on_files_checked(cx));
+                chain.only(state, plugin, torrent, TorrentHooks::on_files_checked, |p, cx| {
+                    p.on_files_checked(cx)
+                });
             }
         }
         self.state.schedule_torrent(torrent);
@@ -207,7 +213,9 @@ impl Engine {
         let mut name = "".into();
         chain.only(state, plugin, subject, PeerHooks::type_name, |p, cx| p.type_name(cx, &mut name));
         let mut fragments = 0;
-        chain.only(state, plugin, subject, PeerHooks::wants_fragments, |p, cx| p.wants_fragments(cx, &mut fragments));
+        chain.only(state, plugin, subject, PeerHooks::wants_fragments, |p, cx| {
+            p.wants_fragments(cx, &mut fragments)
+        });
         if let Some(connection) = state.peer_mut(peer) {
             connection.plugin_names.push((plugin, name.to_string()));
             if fragments != 0 {
@@ -240,7 +248,8 @@ impl Engine {
     /// A hook panicked: the alert, the detachment by what it was attached to, and in the end the quarantine.
     pub(super) fn on_fault(&mut self, plugin: PluginId, hook: &'static str, place: Place, text: &str) {
         let name = self.state.plugin_name(plugin);
-        let (text, at) = text.rsplit_once(" at ").map_or((text, String::new()), |(t, at)| (t, format!(" at {at}")));
+        let (text, at) =
+            text.rsplit_once(" at ").map_or((text, String::new()), |(t, at)| (t, format!(" at {at}")));
         self.state.alert(AlertKind::PluginPanicked {
             plugin: name.clone(),
             hook: hook.to_owned(),
@@ -252,7 +261,12 @@ impl Engine {
                 if let Some(chain) = self.chains.peers.get_mut(&peer) {
                     chain.remove(plugin);
                 }
-                self.state.disconnect(peer, ErrorCode::PLUGIN_PANICKED, Operation::UNKNOWN, Severity::FAILURE);
+                self.state.disconnect(
+                    peer,
+                    ErrorCode::PLUGIN_PANICKED,
+                    Operation::UNKNOWN,
+                    Severity::FAILURE,
+                );
             }
             Place::Torrent(torrent) => self.detach_from_torrent(plugin, torrent),
             Place::Session => self.detach_from_session(plugin),
@@ -278,7 +292,9 @@ impl Engine {
 
     fn detach_from_session(&mut self, plugin: PluginId) {
         self.chains.session.remove(plugin);
-        self.chains.torrents.values_mut().for_each(|chain| drop(chain.remove(plugin)));
+        for chain in self.chains.torrents.values_mut() {
+            chain.remove(plugin);
+        }
         let peers: Vec<PeerHandle> = self.chains.peers.keys().copied().collect();
         peers.into_iter().for_each(|peer| self.detach_from_peer(plugin, peer));
         if let Some(record) = self.state.plugins.get_mut(plugin.0 as usize) {
@@ -306,7 +322,8 @@ impl Engine {
 
     /// Whether every plugin has finished what it does after `abort`.
     pub(super) fn plugins_done(&self) -> bool {
-        self.chains.session.is_empty() || self.state.plugins.iter().all(|record| record.done || record.quarantined)
+        self.chains.session.is_empty()
+            || self.state.plugins.iter().all(|record| record.done || record.quarantined)
     }
 
     /// Drops every plugin object: connections', then torrents', then the session's.
@@ -322,7 +339,10 @@ impl Engine {
 
 /// The gated callbacks that a plugin overrides.
 fn derived_features(hooks: u64) -> Features {
-    gates().into_iter().filter(|(hook, _)| hooks & hook.bits() != 0).fold(Features::NONE, |all, (_, f)| all | f)
+    gates()
+        .into_iter()
+        .filter(|(hook, _)| hooks & hook.bits() != 0)
+        .fold(Features::NONE, |all, (_, f)| all | f)
 }
 
 /// The gated callbacks that it overrides and does not want.

@@ -20,13 +20,19 @@ impl Engine {
             Step::ImpliedReject(peer, span) => {
                 self.inbound(peer, Message::Reject(as_raw(span)), MessageOrigin::IMPLIED);
             }
-            Step::Payload(peer, bytes) => self.tell_peer(peer, PeerHooks::sent_payload, |p, cx| p.sent_payload(cx, bytes)),
+            Step::Payload(peer, bytes) => {
+                self.tell_peer(peer, PeerHooks::sent_payload, |p, cx| p.sent_payload(cx, bytes))
+            }
             Step::AskDisconnect(peer, error) => self.ask_disconnect(peer, error),
             Step::Disconnect(peer) => self.finish_disconnect(peer),
             Step::AttachPeer(peer, plugin, boxed) => self.attach_peer(peer, plugin, boxed.0),
             Step::AttachTorrent(torrent, plugin, boxed) => self.attach_torrent(torrent, plugin, boxed.0),
-            Step::SwitchSendCipher { peer, owner, from, cipher } => self.switch_send_cipher(peer, owner, from, cipher.0),
-            Step::SwitchRecvCipher { peer, owner, cipher } => self.switch_receive_cipher(peer, owner, cipher.0),
+            Step::SwitchSendCipher { peer, owner, from, cipher } => {
+                self.switch_send_cipher(peer, owner, from, cipher.0)
+            }
+            Step::SwitchRecvCipher { peer, owner, cipher } => {
+                self.switch_receive_cipher(peer, owner, cipher.0)
+            }
             Step::OfferPeer(torrent, address, source) => self.offer_peer(torrent, address, source),
             Step::Ban(torrent, address) => self.ban(torrent, address.ip(), BanReason::Asked),
             Step::AddTorrent(ticket, torrent) => self.add_torrent(ticket, torrent),
@@ -48,12 +54,16 @@ impl Engine {
             Sent::RejectRequest(r) => {
                 self.tell_peer(peer, PeerHooks::sent_reject_request, |p, cx| p.sent_reject_request(cx, r));
             }
-            Sent::AllowFast(i) => self.tell_peer(peer, PeerHooks::sent_allow_fast, |p, cx| p.sent_allow_fast(cx, i)),
+            Sent::AllowFast(i) => {
+                self.tell_peer(peer, PeerHooks::sent_allow_fast, |p, cx| p.sent_allow_fast(cx, i))
+            }
             Sent::Cancel(r) => self.tell_peer(peer, PeerHooks::sent_cancel, |p, cx| p.sent_cancel(cx, r)),
             Sent::Request(r) => self.tell_peer(peer, PeerHooks::sent_request, |p, cx| p.sent_request(cx, r)),
             Sent::Choke => self.tell_peer(peer, PeerHooks::sent_choke, |p, cx| p.sent_choke(cx)),
             Sent::Unchoke => self.tell_peer(peer, PeerHooks::sent_unchoke, |p, cx| p.sent_unchoke(cx)),
-            Sent::Interested => self.tell_peer(peer, PeerHooks::sent_interested, |p, cx| p.sent_interested(cx)),
+            Sent::Interested => {
+                self.tell_peer(peer, PeerHooks::sent_interested, |p, cx| p.sent_interested(cx))
+            }
             Sent::NotInterested => {
                 self.tell_peer(peer, PeerHooks::sent_not_interested, |p, cx| p.sent_not_interested(cx));
             }
@@ -77,7 +87,9 @@ impl Engine {
             }),
             None => HookStatus::CONTINUE,
         };
-        let Some((connection, torrent)) = self.state.pair(peer).filter(|(c, _)| !c.is_closing()) else { return };
+        let Some((connection, torrent)) = self.state.pair(peer).filter(|(c, _)| !c.is_closing()) else {
+            return;
+        };
         match answer {
             HookStatus::HANDLED => {}
             HookStatus::DROPPED => {
@@ -106,7 +118,9 @@ impl Engine {
             if mask.intersects(category) {
                 let id = pilotfish_plugin::PluginId(u32::try_from(i).unwrap_or(u32::MAX));
                 let Self { state, chains } = self;
-                chains.session.only(state, id, (), SessionHooks::on_alert, |p, cx| p.on_alert(cx, raw.wire()));
+                chains
+                    .session
+                    .only(state, id, (), SessionHooks::on_alert, |p, cx| p.on_alert(cx, raw.wire()));
             }
         }
     }

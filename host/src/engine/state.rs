@@ -27,7 +27,7 @@ use crate::torrent::{Choker, Torrent};
 use crate::wire::{BlockPool, EntryTree, Message};
 
 /// Everything but the plugin objects.
-pub struct State {
+pub(super) struct State {
     pub(super) settings: Settings,
     pub(super) now: Instant,
     /// When the session started; its clock is the time since then.
@@ -191,7 +191,10 @@ impl State {
 
     /// A connection, its torrent, and the dice.
     #[inline]
-    pub(super) fn triple(&mut self, peer: PeerHandle) -> Option<(&mut Connection, &mut Torrent, &mut StdRng)> {
+    pub(super) fn triple(
+        &mut self,
+        peer: PeerHandle,
+    ) -> Option<(&mut Connection, &mut Torrent, &mut StdRng)> {
         let connection = self.peers.get_mut(key(peer.into_raw()))?;
         let torrent = self.torrents.get_mut(key(connection.torrent?.into_raw()))?;
         Some((connection, torrent, &mut self.rng))
@@ -250,7 +253,13 @@ impl State {
     }
 
     /// Marks a connection as to be closed, and has it done. The first reason wins.
-    pub(super) fn disconnect(&mut self, peer: PeerHandle, error: ErrorCode, operation: Operation, severity: Severity) {
+    pub(super) fn disconnect(
+        &mut self,
+        peer: PeerHandle,
+        error: ErrorCode,
+        operation: Operation,
+        severity: Severity,
+    ) {
         if self.peer_mut(peer).is_some_and(|connection| connection.close(error, operation, severity)) {
             self.steps.push_back(Step::Disconnect(peer));
         }

@@ -38,7 +38,8 @@ impl State {
     /// The same for plugins, bencoded, by libtorrent's names.
     pub(super) fn torrent_status_bencoded(&self, torrent: TorrentHandle) -> Option<Vec<u8>> {
         let status = self.torrent_status(torrent)?;
-        let ppm = (u128::from(status.total_done) * 1_000_000).checked_div(status.total.into()).unwrap_or(1_000_000);
+        let ppm =
+            (u128::from(status.total_done) * 1_000_000).checked_div(status.total.into()).unwrap_or(1_000_000);
         let mut tree = EntryTree::new();
         let fields: [(&str, u64); 13] = [
             ("state", status.state.0.into()),
@@ -63,7 +64,9 @@ impl State {
     /// What is known of a peer, bencoded, by the names of libtorrent's `peer_info`.
     pub(super) fn peer_info_bencoded(&self, peer: PeerHandle) -> Option<Vec<u8>> {
         let connection = self.peer(peer)?;
-        let ms = |at: std::time::Instant| u64::try_from(self.now.duration_since(at).as_millis()).unwrap_or(u64::MAX);
+        let ms = |at: std::time::Instant| {
+            u64::try_from(self.now.duration_since(at).as_millis()).unwrap_or(u64::MAX)
+        };
         let torrent = connection.torrent.and_then(|torrent| self.torrent(torrent));
         let known = torrent.and_then(|t| t.candidates.known(connection.known_as));
         let pieces = u64::from(connection.has.len());
@@ -95,9 +98,18 @@ impl State {
                 ("failcount", known.map_or(0, |known| known.failcount.into())),
                 ("num_hashfails", known.map_or(0, |known| known.hash_failures.into())),
                 ("source", known.map_or(0, |known| known.sources.0.into())),
-                ("rtt", connection.requests.mean_rtt().map_or(0, |rtt| u64::try_from(rtt.as_millis()).unwrap_or(0))),
+                (
+                    "rtt",
+                    connection
+                        .requests
+                        .mean_rtt()
+                        .map_or(0, |rtt| u64::try_from(rtt.as_millis()).unwrap_or(0)),
+                ),
                 ("num_pieces", connection.has.count().into()),
-                ("progress_ppm", (u64::from(connection.has.count()) * 1_000_000).checked_div(pieces).unwrap_or(0)),
+                (
+                    "progress_ppm",
+                    (u64::from(connection.has.count()) * 1_000_000).checked_div(pieces).unwrap_or(0),
+                ),
             ],
         );
         self.insert_arriving(peer, &mut tree);
@@ -105,12 +117,17 @@ impl State {
     }
 
     fn insert_arriving(&self, peer: PeerHandle, tree: &mut EntryTree) {
-        let arriving = self.peer(peer).and_then(|connection| connection.arriving).map(|arriving| arriving.request);
+        let arriving =
+            self.peer(peer).and_then(|connection| connection.arriving).map(|arriving| arriving.request);
         let int = |value: Option<u32>| value.map_or(-1, i64::from);
         let block = arriving.map(|request| request.start / crate::metainfo::BLOCK_SIZE);
         let _ = tree.insert_int(EntryTree::ROOT, b"downloading_piece_index", int(arriving.map(|r| r.piece)));
         let _ = tree.insert_int(EntryTree::ROOT, b"downloading_block_index", int(block));
-        let _ = tree.insert_int(EntryTree::ROOT, b"downloading_total", i64::from(arriving.map_or(0, |r| r.length)));
+        let _ = tree.insert_int(
+            EntryTree::ROOT,
+            b"downloading_total",
+            i64::from(arriving.map_or(0, |r| r.length)),
+        );
     }
 
     /// libtorrent's `peer_info::flags`.
@@ -118,7 +135,8 @@ impl State {
         let Some(connection) = self.peer(peer) else { return 0 };
         let flags = connection.flags();
         let torrent = connection.torrent.and_then(|torrent| self.torrent(torrent));
-        let parole = torrent.and_then(|t| t.candidates.known(connection.known_as)).is_some_and(|known| known.parole);
+        let parole =
+            torrent.and_then(|t| t.candidates.known(connection.known_as)).is_some_and(|known| known.parole);
         let endgame = torrent.is_some_and(|t| t.picker.all_requested());
         use pilotfish_plugin::PeerFlags as F;
         let bits = [

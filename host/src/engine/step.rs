@@ -6,8 +6,8 @@
 use std::net::SocketAddr;
 
 use pilotfish_plugin::{
-    CipherBox, ErrorCode, InfoHashes, PeerBox, PeerHandle, PeerRequest, PeerSource, PieceIndex as RawPiece, PluginId, TorrentBox,
-    TorrentHandle,
+    CipherBox, ErrorCode, InfoHashes, PeerBox, PeerHandle, PeerRequest, PeerSource, PieceIndex as RawPiece,
+    PluginId, TorrentBox, TorrentHandle,
 };
 
 use crate::alert::Alert;

@@ -68,7 +68,9 @@ impl Engine {
 
     fn torrent_tick(&mut self, torrent: TorrentHandle) {
         let now = self.state.now;
-        let Some(t) = self.state.torrent_mut(torrent).filter(|t| t.timer.is_some_and(|at| at <= now)) else { return };
+        let Some(t) = self.state.torrent_mut(torrent).filter(|t| t.timer.is_some_and(|at| at <= now)) else {
+            return;
+        };
         t.timer = None;
         t.payload_down.tick(now);
         t.payload_up.tick(now);
@@ -116,7 +118,11 @@ impl State {
     fn schedule_torrent_tick(&mut self, torrent: TorrentHandle, ticks: bool) {
         let now = self.now;
         let Some(t) = self.torrent_mut(torrent) else { return };
-        let reconnect = if t.takes_peers() && !t.picker.is_finished() { t.candidates.next_deadline(now, false) } else { None };
+        let reconnect = if t.takes_peers() && !t.picker.is_finished() {
+            t.candidates.next_deadline(now, false)
+        } else {
+            None
+        };
         let busy = ticks || !t.peers.is_empty() || t.payload_down.rate() > 0 || t.payload_up.rate() > 0;
         let at = if busy { Some(now + TICK) } else { reconnect.map(|at| at.max(now + TICK)) };
         let Some(at) = at else { return };
@@ -131,7 +137,9 @@ impl State {
         let (now, limit) = (self.now, self.settings.handshake_timeout.duration());
         let late: Vec<PeerHandle> = self
             .peers()
-            .filter(|(_, c)| c.torrent.is_none() && c.phase == Phase::Handshaking && now.duration_since(c.created) > limit)
+            .filter(|(_, c)| {
+                c.torrent.is_none() && c.phase == Phase::Handshaking && now.duration_since(c.created) > limit
+            })
             .map(|(peer, _)| peer)
             .collect();
         for peer in late {
@@ -142,7 +150,8 @@ impl State {
     /// Closes a connection that takes too long for what it is doing. Plugins are asked where that is policy.
     fn check_timeouts(&mut self, peer: PeerHandle) {
         let settings = &self.settings;
-        let (connect, handshake) = (settings.peer_connect_timeout.duration(), settings.handshake_timeout.duration());
+        let (connect, handshake) =
+            (settings.peer_connect_timeout.duration(), settings.handshake_timeout.duration());
         let (silence, boredom) = (settings.peer_timeout.duration(), settings.inactivity_timeout.duration());
         let scarce = self.num_peers() * 10 >= settings.connections_limit as usize * 9;
         let now = self.now;
@@ -155,7 +164,9 @@ impl State {
                 let error = ErrorCode::TIMED_OUT_NO_HANDSHAKE;
                 return self.disconnect(peer, error, Operation::BITTORRENT, Severity::NORMAL);
             }
-            Phase::Established if now.duration_since(connection.last_received) > silence && !connection.read_paused => {
+            Phase::Established
+                if now.duration_since(connection.last_received) > silence && !connection.read_paused =>
+            {
                 Some(ask(ErrorCode::TIMED_OUT_INACTIVITY))
             }
             Phase::Established
@@ -180,7 +191,8 @@ impl State {
             }
             _ => None,
         };
-        let quiet = connection.phase == Phase::Established && now.duration_since(connection.last_sent) > KEEP_ALIVE;
+        let quiet =
+            connection.phase == Phase::Established && now.duration_since(connection.last_sent) > KEEP_ALIVE;
         self.steps.extend(step);
         if quiet {
             self.send(peer, &Message::KeepAlive);

@@ -4,7 +4,8 @@ use std::path::PathBuf;
 
 use pilotfish_plugin::rt::abi_stable::std_types::ROption;
 use pilotfish_plugin::{
-    ErrorCode, Operation, PeerSource, SessionHooks, Severity, TorrentHandle, TorrentHooks, TorrentState, Userdata,
+    ErrorCode, Operation, PeerSource, SessionHooks, Severity, TorrentHandle, TorrentHooks, TorrentState,
+    Userdata,
 };
 
 use super::Engine;
@@ -50,7 +51,11 @@ impl Engine {
     }
 
     /// Adds a torrent: its plugins first, then the alert, then its files are looked at.
-    pub(super) fn add_torrent(&mut self, ticket: Option<Ticket>, asked: Result<Box<AddTorrent>, AddTorrentError>) {
+    pub(super) fn add_torrent(
+        &mut self,
+        ticket: Option<Ticket>,
+        asked: Result<Box<AddTorrent>, AddTorrentError>,
+    ) {
         let asked = asked.and_then(|torrent| match self.state.phase {
             SessionPhase::Running => Ok(torrent),
             _ => Err(AddTorrentError::ShuttingDown),
@@ -108,7 +113,10 @@ impl Engine {
 
     pub(super) fn on_check_finished(&mut self, storage: StorageId, result: Result<(), DiskError>) {
         let Some(torrent) = self.state.by_storage.get(&storage).copied() else { return };
-        let Some(t) = self.state.torrent_mut(torrent).filter(|t| t.state == TorrentState::CHECKING_FILES) else { return };
+        let Some(t) = self.state.torrent_mut(torrent).filter(|t| t.state == TorrentState::CHECKING_FILES)
+        else {
+            return;
+        };
         if t.removing {
             return;
         }
@@ -218,7 +226,9 @@ impl Engine {
 
     /// Forgets what is there, and hashes all files again.
     pub(super) fn recheck(&mut self, torrent: TorrentHandle) {
-        let Some(t) = self.state.torrent_mut(torrent).filter(|t| t.files_checked && !t.removing) else { return };
+        let Some(t) = self.state.torrent_mut(torrent).filter(|t| t.files_checked && !t.removing) else {
+            return;
+        };
         t.files_checked = false;
         t.forget_pieces();
         let storage = t.storage;
@@ -294,7 +304,12 @@ impl Engine {
         self.state.phase = SessionPhase::Closing;
         let peers: Vec<_> = self.state.peers().map(|(peer, _)| peer).collect();
         for peer in peers {
-            self.state.disconnect(peer, ErrorCode::SESSION_IS_CLOSING, Operation::BITTORRENT, Severity::NORMAL);
+            self.state.disconnect(
+                peer,
+                ErrorCode::SESSION_IS_CLOSING,
+                Operation::BITTORRENT,
+                Severity::NORMAL,
+            );
         }
         self.pump();
         let storages: Vec<StorageId> = self.state.by_storage.keys().copied().collect();
@@ -348,6 +363,10 @@ impl State {
             redundant_bytes: 0,
             timer: None,
         });
+        let threshold = self.settings.initial_picker_threshold;
+        if let Some(t) = self.torrent_mut(torrent) {
+            t.picker.set_initial_picker_threshold(threshold);
+        }
         self.order.push(torrent);
         self.by_hash.insert(hashes.truncated(), torrent);
         self.by_hash.insert(hashes.best(), torrent);

@@ -50,7 +50,9 @@ impl State {
     /// A peer takes a request back. What is being read already is sent.
     pub(super) fn on_cancel(&mut self, peer: PeerHandle, request: RawRequest) {
         let Some((connection, torrent)) = self.pair(peer) else { return };
-        let Some(span) = torrent.geometry().span(request.piece, request.start, request.length) else { return };
+        let Some(span) = torrent.geometry().span(request.piece, request.start, request.length) else {
+            return;
+        };
         let Some(place) = connection.upload_queue.iter().position(|queued| *queued == span) else { return };
         connection.upload_queue.remove(place);
         self.reject(peer, request);
@@ -70,7 +72,8 @@ impl State {
     /// Reads as many blocks as should stand ready to be sent.
     pub(super) fn fill_uploads(&mut self, peer: PeerHandle) {
         let settings = &self.settings;
-        let (low, high) = (u64::from(settings.send_buffer_low_watermark), u64::from(settings.send_buffer_watermark));
+        let (low, high) =
+            (u64::from(settings.send_buffer_low_watermark), u64::from(settings.send_buffer_watermark));
         let factor = u64::from(settings.send_buffer_watermark_factor);
         let Some((connection, torrent)) = self.pair(peer) else { return };
         let storage = torrent.storage;
@@ -96,7 +99,9 @@ impl State {
     pub(super) fn on_read(&mut self, token: ReadToken, data: Result<Bytes, DiskError>) {
         let Some((peer, span)) = self.reads.remove(&token) else { return };
         let now = self.now;
-        let Some(connection) = self.peer_mut(peer).filter(|connection| !connection.is_closing()) else { return };
+        let Some(connection) = self.peer_mut(peer).filter(|connection| !connection.is_closing()) else {
+            return;
+        };
         let Some(place) = connection.reading.iter().position(|reading| *reading == span) else { return };
         connection.reading.swap_remove(place);
         match data {

@@ -151,7 +151,9 @@ impl<K: Kind> Chain<K> {
         mut call: impl FnMut(&mut K::Object, &mut K::Cx<'_>) -> Option<HookStatus>,
     ) {
         if self.has(hook) {
-            self.links.iter_mut().for_each(|link| drop(link.call(host, subject, hook, &mut call)));
+            for link in &mut self.links {
+                link.call(host, subject, hook, &mut call);
+            }
         }
     }
 
@@ -164,7 +166,8 @@ impl<K: Kind> Chain<K> {
         mut call: impl FnMut(&mut K::Object, &mut K::Cx<'_>) -> Option<HookStatus>,
     ) {
         if self.has(hook) {
-            self.links.retain_mut(|link| link.call(host, subject, hook, &mut call) != Some(HookStatus::HANDLED));
+            self.links
+                .retain_mut(|link| link.call(host, subject, hook, &mut call) != Some(HookStatus::HANDLED));
         }
     }
 
@@ -180,6 +183,10 @@ impl<K: Kind> Chain<K> {
     }
 
     /// Folds everyone's value into one. `value` starts as `empty` for each object, and `call` fills it in.
+    #[allow(
+        clippy::too_many_arguments,
+        reason = "a verb: the subject, the question, and how to fold the answers"
+    )]
     pub fn fold<H: Host, V, T>(
         &mut self,
         host: &mut H,
@@ -212,10 +219,18 @@ impl<K: Kind> Chain<K> {
         hook: K::Set,
         call: impl FnMut(&mut K::Object, &mut K::Cx<'_>, &mut Option<C>) -> Option<HookStatus>,
     ) -> Sprouted<C> {
-        let children = self.fold(host, subject, hook, || None, call, Vec::new(), |mut children, plugin, child| {
-            children.extend(child.map(|child| (plugin, child)));
-            children
-        });
+        let children = self.fold(
+            host,
+            subject,
+            hook,
+            || None,
+            call,
+            Vec::new(),
+            |mut children, plugin, child| {
+                children.extend(child.map(|child| (plugin, child)));
+                children
+            },
+        );
         Sprouted { children, faulted: self.links.iter().any(|link| link.retired) }
     }
 

@@ -2,8 +2,8 @@
 
 use pilotfish_plugin::rt::{PeerObject, Scope, SessionObject, TorrentObject};
 use pilotfish_plugin::{
-    MessageOrigin, PeerContext, PeerHandle, PeerHooks, SessionContext, SessionHooks, TorrentContext, TorrentHandle,
-    TorrentHooks,
+    MessageOrigin, PeerContext, PeerHandle, PeerHooks, SessionContext, SessionHooks, TorrentContext,
+    TorrentHandle, TorrentHooks,
 };
 
 use super::Place;

@@ -8,7 +8,7 @@ mod chain;
 mod kind;
 
 pub use chain::{Chain, Sprouted};
-pub use kind::{Kind, Peers, PeerSubject, Sessions, Torrents};
+pub use kind::{Kind, PeerSubject, Peers, Sessions, Torrents};
 
 use pilotfish_plugin::rt::{CipherObject, HookStatus, Scope, Sink};
 use pilotfish_plugin::{CipherContext, PeerHandle, PluginId, SessionContext};

@@ -5,7 +5,8 @@ use std::net::SocketAddr;
 use std::time::Instant;
 
 use pilotfish_plugin::{
-    ConnectionType, ErrorCode, Operation, PeerFlags, PeerRequest, PieceIndex as RawPiece, Severity, TorrentHandle,
+    ConnectionType, ErrorCode, Operation, PeerFlags, PeerRequest, PieceIndex as RawPiece, Severity,
+    TorrentHandle,
 };
 
 use super::{Bitfield, Extensions, Meter, Outbox, RequestLimits, RequestQueue};
@@ -263,7 +264,7 @@ impl Connection {
 
     /// Whether the peer has every piece.
     pub fn is_seed(&self) -> bool {
-        self.has.len() > 0 && self.has.is_full()
+        !self.has.is_empty() && self.has.is_full()
     }
 
     /// Whether the peer only uploads.
@@ -287,7 +288,9 @@ impl Connection {
     pub fn flags(&self) -> PeerFlags {
         let local = match self.remote.ip() {
             std::net::IpAddr::V4(ip) => ip.is_private() || ip.is_loopback() || ip.is_link_local(),
-            std::net::IpAddr::V6(ip) => ip.is_loopback() || ip.is_unicast_link_local() || ip.is_unique_local(),
+            std::net::IpAddr::V6(ip) => {
+                ip.is_loopback() || ip.is_unicast_link_local() || ip.is_unique_local()
+            }
         };
         let failed = self.closing.is_some_and(|closing| closing.severity >= Severity::FAILURE);
         PeerFlags::default()

@@ -227,7 +227,10 @@ mod tests {
         assert_eq!(outbox.len(), 20);
         let mut slices = Vec::new();
         outbox.slices(100, &mut slices);
-        assert_eq!(slices.iter().map(|s| &s[..]).collect::<Vec<_>>(), [&b"header"[..], b"0123456789", b"tail"]);
+        assert_eq!(
+            slices.iter().map(|s| &s[..]).collect::<Vec<_>>(),
+            [&b"header"[..], b"0123456789", b"tail"]
+        );
         assert_eq!([outbox.written(3), outbox.written(5), outbox.written(12)], [0, 2, 8]);
         assert!(outbox.is_empty());
     }

@@ -41,7 +41,7 @@ impl Default for Priority {
 
 /// Whether some blocks of a piece are on their way already.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Stage {
+pub(super) enum Stage {
     /// No block was asked for.
     Open,
     /// At least one block was asked for, and at least one was not.
@@ -50,7 +50,7 @@ pub enum Stage {
 
 /// Where a piece that has blocks to ask for stands. Priority must not be [`Priority::NEVER`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Place {
+pub(super) struct Place {
     /// Higher ones come first, whatever their rarity.
     pub priority: Priority,
     /// Within a priority the two stages are kept apart.
@@ -65,7 +65,7 @@ impl Place {
 
 /// In which order the pieces of a shelf are looked at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Order {
+pub(super) enum Order {
     /// Those that the fewest peers have come first.
     RarestFirst,
     /// By number alone.
@@ -77,7 +77,7 @@ pub enum Order {
 /// Moving a piece costs O(1). Walking the pieces that a peer has costs O(1) for every 64 neighbouring pieces of one
 /// rarity and, for sets that are nearly empty, for every 4096 pieces; a shelf has as many sets as there are rarities.
 #[derive(Clone, Debug)]
-pub struct Availability {
+pub(super) struct Availability {
     counts: Vec<u32>,
     places: Vec<Option<Place>>,
     /// Peers that have everything and are counted here instead of at every piece.
@@ -97,7 +97,7 @@ struct Shelf {
 
 impl Availability {
     /// No peers; no piece has a place.
-    pub fn new(num_pieces: u32) -> Self {
+    pub(super) fn new(num_pieces: u32) -> Self {
         Self {
             counts: vec![0; num_pieces as usize],
             places: vec![None; num_pieces as usize],
@@ -108,17 +108,17 @@ impl Availability {
     }
 
     /// How many peers have the piece; 0 for a piece that does not exist.
-    pub fn of(&self, piece: u32) -> u32 {
+    pub(super) fn of(&self, piece: u32) -> u32 {
         self.counts.get(piece as usize).map_or(0, |count| count + self.seeds)
     }
 
     /// How many peers there are.
-    pub fn peers(&self) -> u32 {
+    pub(super) fn peers(&self) -> u32 {
         self.peers
     }
 
     /// A peer came that has `pieces`, perhaps none. O(pieces it has), O(1) if that is all.
-    pub fn peer_joined(&mut self, pieces: &Bitfield) {
+    pub(super) fn peer_joined(&mut self, pieces: &Bitfield) {
         if pieces.is_full() {
             return self.seed_joined();
         }
@@ -129,7 +129,7 @@ impl Availability {
     }
 
     /// A peer that has `pieces` left. It may have got them all at once or one by one.
-    pub fn peer_left(&mut self, pieces: &Bitfield) {
+    pub(super) fn peer_left(&mut self, pieces: &Bitfield) {
         if pieces.is_full() {
             return self.seed_left();
         }
@@ -140,13 +140,13 @@ impl Availability {
     }
 
     /// A peer came that has everything. O(1).
-    pub fn seed_joined(&mut self) {
+    pub(super) fn seed_joined(&mut self) {
         self.peers += 1;
         self.seeds += 1;
     }
 
     /// A peer that has everything left. O(1), or O(pieces) if every seed left became one piece by piece.
-    pub fn seed_left(&mut self) {
+    pub(super) fn seed_left(&mut self) {
         self.peers = self.peers.saturating_sub(1);
         if self.seeds > 0 {
             self.seeds -= 1;
@@ -156,14 +156,14 @@ impl Availability {
     }
 
     /// A peer got one more piece. O(1).
-    pub fn peer_has(&mut self, piece: u32) {
+    pub(super) fn peer_has(&mut self, piece: u32) {
         if let Some(&count) = self.counts.get(piece as usize) {
             self.recount(piece, count + 1);
         }
     }
 
     /// A peer has one piece less. O(1), or O(pieces) if it was counted among the seeds.
-    pub fn peer_lost(&mut self, piece: u32) {
+    pub(super) fn peer_lost(&mut self, piece: u32) {
         match self.counts.get(piece as usize) {
             Some(0) if self.seeds > 0 => {
                 self.count_a_seed_piecewise();
@@ -175,7 +175,7 @@ impl Availability {
     }
 
     /// Puts a piece where it belongs now, or nowhere. O(1).
-    pub fn put(&mut self, piece: u32, place: Option<Place>) {
+    pub(super) fn put(&mut self, piece: u32, place: Option<Place>) {
         let Some(&count) = self.counts.get(piece as usize) else { return };
         let before = std::mem::replace(&mut self.places[piece as usize], place);
         if before == place {
@@ -194,13 +194,13 @@ impl Availability {
     }
 
     /// How many pieces stand in that stage, of any priority.
-    pub fn len(&self, stage: Stage) -> u32 {
+    pub(super) fn len(&self, stage: Stage) -> u32 {
         Priority::descending().map(|priority| self.shelves[Place { priority, stage }.shelf()].all.len).sum()
     }
 
     /// The pieces of one place that a peer has. Pieces of one rank come in the order of their numbers, beginning at
     /// `start` and going round, so that a random `start` breaks ties at random.
-    pub fn walk<'a>(
+    pub(super) fn walk<'a>(
         &'a self,
         place: Place,
         order: Order,

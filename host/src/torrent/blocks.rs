@@ -8,7 +8,7 @@ use std::fmt::Debug;
 use crate::metainfo::PieceIndex;
 
 /// So many peers may be asked for the same block, in the end-game.
-pub const MAX_COPIES: usize = 3;
+pub(super) const MAX_COPIES: usize = 3;
 
 /// One piece of which some block was asked for or received, and which has not been verified yet.
 #[derive(Clone, Debug)]
@@ -38,7 +38,7 @@ pub struct Askers<P>([Option<P>; MAX_COPIES]);
 
 impl<P: Copy + Eq + Debug> Begun<P> {
     /// A piece of `blocks` blocks, all free.
-    pub fn new(piece: PieceIndex, blocks: u32) -> Self {
+    pub(super) fn new(piece: PieceIndex, blocks: u32) -> Self {
         Self {
             piece,
             blocks: vec![Block::Free; blocks as usize].into_boxed_slice(),
@@ -50,47 +50,49 @@ impl<P: Copy + Eq + Debug> Begun<P> {
     }
 
     /// Which piece.
-    pub fn piece(&self) -> PieceIndex {
+    pub(super) fn piece(&self) -> PieceIndex {
         self.piece
     }
 
     /// Every block, in order.
-    pub fn blocks(&self) -> &[Block<P>] {
+    #[cfg(test)]
+    pub(super) fn blocks(&self) -> &[Block<P>] {
         &self.blocks
     }
 
     /// How many blocks nobody was asked for.
-    pub fn free(&self) -> u32 {
+    pub(super) fn free(&self) -> u32 {
         self.free
     }
 
     /// How many blocks are on their way.
-    pub fn asked(&self) -> u32 {
+    pub(super) fn asked(&self) -> u32 {
         self.asked
     }
 
     /// How many blocks are here.
-    pub fn received(&self) -> u32 {
+    #[cfg(test)]
+    pub(super) fn received(&self) -> u32 {
         self.blocks.len() as u32 - self.free - self.asked
     }
 
     /// Whether all blocks are here, so that the piece only waits for its hash.
-    pub fn is_complete(&self) -> bool {
+    pub(super) fn is_complete(&self) -> bool {
         self.free == 0 && self.asked == 0
     }
 
     /// Whether no block was asked for or received, so that the piece is not begun at all any more.
-    pub fn is_untouched(&self) -> bool {
+    pub(super) fn is_untouched(&self) -> bool {
         self.free as usize == self.blocks.len()
     }
 
     /// The peer for whom the piece is [reserved](Self::reserve), while that one is at it.
-    pub fn reserved_for(&self) -> Option<P> {
+    pub(super) fn reserved_for(&self) -> Option<P> {
         self.reserved.filter(|_| self.asked > 0)
     }
 
     /// Whether nobody but `peer` was asked for any block or sent one. O(blocks).
-    pub fn is_only_of(&self, peer: P) -> bool {
+    pub(super) fn is_only_of(&self, peer: P) -> bool {
         self.blocks.iter().all(|block| match block {
             Block::Free => true,
             Block::Asked(askers) => askers.iter().all(|asker| asker == peer),
@@ -99,13 +101,13 @@ impl<P: Copy + Eq + Debug> Begun<P> {
     }
 
     /// Nobody else shall take part while blocks of `peer` are on their way: the hash shall judge it alone.
-    pub fn reserve(&mut self, peer: P) {
+    pub(super) fn reserve(&mut self, peer: P) {
         self.reserved = Some(peer);
     }
 
     /// Takes up to `want` free blocks for `peer`, the first ones, and calls `taken` with each one's number.
     /// O(want) amortised. A reservation for somebody else ends here.
-    pub fn take(&mut self, peer: P, want: usize, mut taken: impl FnMut(u32)) {
+    pub(super) fn take(&mut self, peer: P, want: usize, mut taken: impl FnMut(u32)) {
         self.reserved = self.reserved.filter(|&only| only == peer);
         let mut left = want.min(self.free as usize);
         while left > 0 {
@@ -122,7 +124,7 @@ impl<P: Copy + Eq + Debug> Begun<P> {
     }
 
     /// Asks `peer` too for up to `want` blocks that `copies` others were asked for. O(blocks).
-    pub fn join(&mut self, peer: P, copies: usize, want: usize, mut joined: impl FnMut(u32)) {
+    pub(super) fn join(&mut self, peer: P, copies: usize, want: usize, mut joined: impl FnMut(u32)) {
         let asked = (0..).zip(&mut self.blocks).filter_map(|(index, block)| match block {
             Block::Asked(askers) if askers.len() == copies && !askers.contains(peer) => Some((index, askers)),
             _ => None,
@@ -136,7 +138,7 @@ impl<P: Copy + Eq + Debug> Begun<P> {
 
     /// A block came from `peer`, asked for or not. Answers who else was asked for it; `None` if it was here already
     /// or does not exist.
-    pub fn receive(&mut self, peer: P, index: u32) -> Option<Vec<P>> {
+    pub(super) fn receive(&mut self, peer: P, index: u32) -> Option<Vec<P>> {
         let block = self.blocks.get_mut(index as usize)?;
         let others = match block {
             Block::Free => {
@@ -154,7 +156,7 @@ impl<P: Copy + Eq + Debug> Begun<P> {
     }
 
     /// `peer` will not send this block. Says whether it had been asked.
-    pub fn abort(&mut self, peer: P, index: u32) -> bool {
+    pub(super) fn abort(&mut self, peer: P, index: u32) -> bool {
         let Some(Block::Asked(askers)) = self.blocks.get_mut(index as usize) else { return false };
         let was_asked = askers.remove(peer);
         if askers.len() == 0 {
@@ -167,7 +169,7 @@ impl<P: Copy + Eq + Debug> Begun<P> {
     }
 
     /// `peer` will send none of the blocks it was asked for. O(blocks).
-    pub fn abort_all(&mut self, peer: P) {
+    pub(super) fn abort_all(&mut self, peer: P) {
         if self.asked > 0 {
             (0..self.blocks.len() as u32).for_each(|index| {
                 self.abort(peer, index);
@@ -176,12 +178,12 @@ impl<P: Copy + Eq + Debug> Begun<P> {
     }
 
     /// Whether `peer` was asked for this block and it is not here.
-    pub fn is_asked_of(&self, peer: P, index: u32) -> bool {
+    pub(super) fn is_asked_of(&self, peer: P, index: u32) -> bool {
         matches!(self.blocks.get(index as usize), Some(Block::Asked(askers)) if askers.contains(peer))
     }
 
     /// Who sent this block.
-    pub fn downloader(&self, index: u32) -> Option<P> {
+    pub(super) fn downloader(&self, index: u32) -> Option<P> {
         match self.blocks.get(index as usize)? {
             Block::Received(by) => Some(*by),
             _ => None,
@@ -189,7 +191,7 @@ impl<P: Copy + Eq + Debug> Begun<P> {
     }
 
     /// Everyone who sent a block, once each, in the order of the blocks. O(blocks) when they come in runs.
-    pub fn contributors(&self) -> Vec<P> {
+    pub(super) fn contributors(&self) -> Vec<P> {
         let mut contributors = Vec::new();
         let mut last = None;
         for block in &self.blocks {
@@ -225,7 +227,7 @@ impl<P: Copy + Eq> Askers<P> {
     }
 
     /// Who was asked.
-    pub fn iter(&self) -> impl Iterator<Item = P> + '_ {
+    pub(super) fn iter(&self) -> impl Iterator<Item = P> + '_ {
         self.0.iter().flatten().copied()
     }
 

@@ -15,13 +15,13 @@ use std::hash::Hash;
 
 pub use super::availability::Priority;
 use super::availability::{Availability, Place, Stage};
-pub use super::blocks::{Askers, Begun, Block, MAX_COPIES};
+pub use super::blocks::{Begun, Block};
 use crate::metainfo::{BlockSpan, Geometry, PieceIndex};
 use crate::peer::Bitfield;
 
 /// Until so many pieces are had, the next one is chosen at random: whatever it is, it can be traded, and the rarest
 /// would come slowest (libtorrent's `initial_picker_threshold`).
-pub const INITIAL_RANDOM_PIECES: u32 = 4;
+const INITIAL_PICKER_THRESHOLD: u32 = 4;
 
 /// How to pick for one peer.
 #[derive(Clone, Copy, Debug, Default)]
@@ -76,6 +76,7 @@ pub struct Picker<P> {
     /// The piece from which each peer was last given blocks.
     current: HashMap<P, PieceIndex>,
     sequential: bool,
+    initial_picker_threshold: u32,
     bytes_left: u64,
     /// Empty between calls; kept for its memory.
     chosen: Vec<PieceIndex>,
@@ -97,6 +98,7 @@ impl<P: Copy + Eq + Hash + Debug> Picker<P> {
             availability: Availability::new(pieces),
             current: HashMap::new(),
             sequential: false,
+            initial_picker_threshold: INITIAL_PICKER_THRESHOLD,
             bytes_left: geometry.total(),
             chosen: Vec::new(),
         };
@@ -312,6 +314,11 @@ impl<P: Copy + Eq + Hash + Debug> Picker<P> {
     /// Picks pieces by number instead of by rarity, or no longer. Priorities still come first.
     pub fn set_sequential(&mut self, sequential: bool) {
         self.sequential = sequential;
+    }
+
+    /// Until how many pieces are had the next one is chosen at random (libtorrent's `initial_picker_threshold`).
+    pub fn set_initial_picker_threshold(&mut self, pieces: u32) {
+        self.initial_picker_threshold = pieces;
     }
 
     /// Whether every block of every wanted piece was asked for or is here, but for pieces kept for peers on parole: the

@@ -90,7 +90,7 @@ fn a_verified_piece_that_was_deleted_is_written_again_after_a_check() {
 fn closing_ends_a_check_early_and_says_so_in_order() {
     let disk = Disk::seeded(&[("t", 4 << 20)], 16_384);
     disk.check();
-    disk.pool.submit(DiskJob::Close { storage: STORAGE });
+    disk.pool.submit(DiskJob::Close { storage: STORAGE, delete_files: false });
     let mut finished = 0;
     loop {
         match disk.answer() {

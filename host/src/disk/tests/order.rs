@@ -79,7 +79,7 @@ fn closed_comes_after_everything_else() {
     let disk = Disk::new(&[("t", 2 << 20)], 64 << 10);
     disk.check();
     disk.all_blocks().into_iter().for_each(|block| disk.write(block));
-    disk.pool.submit(DiskJob::Close { storage: STORAGE });
+    disk.pool.submit(DiskJob::Close { storage: STORAGE, delete_files: false });
     let (mut written, mut finished) = (0, 0);
     loop {
         match disk.answer() {

@@ -183,7 +183,7 @@ impl Disk {
     /// Closes, over the hashes that are still to come.
     #[track_caller]
     fn close_after_hashes(&self) {
-        self.pool.submit(DiskJob::Close { storage: STORAGE });
+        self.pool.submit(DiskJob::Close { storage: STORAGE, delete_files: false });
         loop {
             match self.answer() {
                 DiskDone::Hashed { passed, .. } => assert!(passed.unwrap()),

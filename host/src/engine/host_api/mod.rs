@@ -16,8 +16,8 @@ mod torrent;
 use pilotfish_plugin::rt::abi_stable::prefix_type::WithMetadata;
 use pilotfish_plugin::rt::abi_stable::staticref;
 use pilotfish_plugin::rt::{
-    API_MINOR, AlertRaw, BtApi, BtApiRef, EntryApi, EntryApiRef, HostApi, HostApiRef, HostPtr, LogApi, LogApiRef, PeerApi,
-    PeerApiRef, Scope, SessionApi, SessionApiRef, TorrentApi, TorrentApiRef,
+    API_MINOR, AlertRaw, BtApi, BtApiRef, EntryApi, EntryApiRef, HostApi, HostApiRef, HostPtr, LogApi,
+    LogApiRef, PeerApi, PeerApiRef, Scope, SessionApi, SessionApiRef, TorrentApi, TorrentApiRef,
 };
 use pilotfish_plugin::{PeerHandle, PluginId, TorrentHandle};
 
@@ -35,8 +35,7 @@ macro_rules! host_functions {
                 // SAFETY: the pointer is the one of this call's scope, and the engine uses no reference into its state until
                 // the hook has returned; this borrow ends with this body.
                 let $state = unsafe { &mut *host.0.cast::<crate::engine::state::State>() };
-                let answer = (|| -> Option<pilotfish_plugin::rt::HookStatus> { $body })();
-                answer.unwrap_or(pilotfish_plugin::rt::HookStatus::GONE)
+                crate::engine::host_api::answered(|| $body)
             }
         )*
     };
@@ -47,6 +46,13 @@ use host_functions;
 const YES: Option<pilotfish_plugin::rt::HookStatus> = Some(pilotfish_plugin::rt::HookStatus::HANDLED);
 /// "No".
 const NO: Option<pilotfish_plugin::rt::HookStatus> = Some(pilotfish_plugin::rt::HookStatus::CONTINUE);
+
+/// The status of a body; `None` is "gone".
+fn answered(
+    body: impl FnOnce() -> Option<pilotfish_plugin::rt::HookStatus>,
+) -> pilotfish_plugin::rt::HookStatus {
+    body().unwrap_or(pilotfish_plugin::rt::HookStatus::GONE)
+}
 
 fn yes_if(yes: bool) -> Option<pilotfish_plugin::rt::HookStatus> {
     if yes { YES } else { NO }

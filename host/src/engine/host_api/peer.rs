@@ -3,7 +3,8 @@
 use pilotfish_plugin::rt::abi_stable::std_types::{RSlice, RStr};
 use pilotfish_plugin::rt::{Endpoint, HookStatus, Sink};
 use pilotfish_plugin::{
-    AlertCategory, ErrorCode, Operation, PeerBox, PeerHandle, PeerId, PieceIndex, PluginId, Severity, TorrentHandle,
+    AlertCategory, ErrorCode, Operation, PeerBox, PeerHandle, PeerId, PieceIndex, PluginId, Severity,
+    TorrentHandle,
 };
 
 use super::{NO, YES, host_functions, yes_if};

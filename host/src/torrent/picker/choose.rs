@@ -10,7 +10,7 @@ use rand::{Rng, RngExt};
 
 use super::super::availability::{Order, Place, Priority, Stage};
 use super::super::blocks::MAX_COPIES;
-use super::{INITIAL_RANDOM_PIECES, PickOptions, Picked, Picker};
+use super::{PickOptions, Picked, Picker};
 use crate::metainfo::{BlockSpan, PieceIndex};
 use crate::peer::Bitfield;
 
@@ -107,10 +107,10 @@ impl<P: Copy + Eq + Hash + Debug> Picker<P> {
         chosen: &mut Vec<PieceIndex>,
     ) {
         let start = if self.sequential { 0 } else { rng.random_range(0..self.geometry.num_pieces()) };
-        let by_number = self.sequential || self.num_have() < INITIAL_RANDOM_PIECES;
+        let by_number = self.sequential || self.num_have() < self.initial_picker_threshold;
         let order = if by_number { Order::ByNumber } else { Order::RarestFirst };
         let share = !asking.options.contiguous
-            || self.num_have() < INITIAL_RANDOM_PIECES
+            || self.num_have() < self.initial_picker_threshold
             || self.availability.len(Stage::Begun) >= self.availability.peers() * 3 / 2;
         for priority in Priority::descending() {
             let walk = |stage| {

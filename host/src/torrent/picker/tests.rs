@@ -4,6 +4,7 @@ use rand::rngs::StdRng;
 
 use super::*;
 use crate::metainfo::BLOCK_SIZE;
+use crate::torrent::blocks::MAX_COPIES;
 
 const ALICE: u32 = 1;
 const BOB: u32 = 2;
@@ -92,7 +93,7 @@ fn a_peer_goes_on_with_its_piece_block_after_block() {
 #[test]
 fn rare_pieces_come_first_once_there_is_something_to_trade() {
     let mut picker = torrent(20);
-    (0..INITIAL_RANDOM_PIECES).for_each(|raw| picker.set_have(picker.piece(raw)));
+    (0..INITIAL_PICKER_THRESHOLD).for_each(|raw| picker.set_have(picker.piece(raw)));
     let all_but = |rare: u32| (0..20).filter(|&raw| raw != rare).collect::<Vec<_>>();
     picker.peer_joined(&picker.bits(&all_but(13)));
     picker.peer_joined(&picker.bits(&all_but(17)));
@@ -138,7 +139,7 @@ fn begun_pieces_are_finished_before_others_are_begun() {
 fn a_fast_peer_gets_a_piece_of_its_own_unless_too_many_are_begun() {
     let mut picker = torrent(20);
     let all = picker.all();
-    (0..INITIAL_RANDOM_PIECES).for_each(|raw| picker.set_have(picker.piece(raw)));
+    (0..INITIAL_PICKER_THRESHOLD).for_each(|raw| picker.set_have(picker.piece(raw)));
     (0..2).for_each(|_| picker.peer_is_seed());
     let fast = PickOptions { contiguous: true, ..PickOptions::default() };
     let first = |spans: Vec<BlockSpan>| spans[0].piece;
