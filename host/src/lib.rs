@@ -3,6 +3,7 @@
 pub mod alert;
 pub mod command;
 pub mod disk;
+pub mod engine;
 pub mod hooks;
 pub mod job;
 pub mod metainfo;

@@ -219,8 +219,11 @@ impl Worker<'_> {
                 self.answer(DiskDone::CheckFinished { storage, result });
                 Finished::Step(storage)
             }
-            Work::Close(storage) => {
+            Work::Close(storage, delete_files) => {
                 self.files.close(storage.id());
+                if delete_files {
+                    storage.delete_files();
+                }
                 self.answer(DiskDone::Closed { storage: storage.id() });
                 Finished::Nothing
             }

@@ -40,7 +40,7 @@ pub(super) enum Work {
     /// The last piece of a check is done: answer.
     CheckFinished(StorageId, Result<(), DiskError>),
     /// Nothing uses the storage any more: close its files, and answer.
-    Close(Arc<Storage>),
+    Close(Arc<Storage>, bool),
     /// A job that could not be accepted.
     Refused(DiskDone),
 }
@@ -95,6 +95,8 @@ struct Slot {
     /// Pieces that are not idle, checks under way and answers owed. The files can be closed when it is 0.
     active: usize,
     closing: bool,
+    /// Whether the files go once they are closed.
+    delete_files: bool,
 }
 
 #[derive(Default)]
@@ -126,7 +128,7 @@ impl Schedule {
                 self.open(Storage::new(storage, layout, hashes, root));
             }
             DiskJob::Check { storage } => self.check(storage),
-            DiskJob::Close { storage } => self.close(storage),
+            DiskJob::Close { storage, delete_files } => self.close(storage, delete_files),
             DiskJob::Write { storage, span, data } => {
                 if !self.enqueue(storage, span.piece, PieceJob::Write { span, data }) {
                     let result = Err(not_open(storage));
@@ -195,15 +197,16 @@ impl Schedule {
             return self.refuse(DiskDone::Opened { storage: id, existing });
         }
         let storage = Arc::new(storage);
-        self.storages.insert(id, Slot { storage: storage.clone(), active: 1, closing: false });
+        self.storages.insert(id, Slot { storage: storage.clone(), active: 1, closing: false, delete_files: false });
         self.ready.push_back(Ready::Other(Work::Open(storage)));
     }
 
-    fn close(&mut self, id: StorageId) {
+    fn close(&mut self, id: StorageId, delete_files: bool) {
         let Some(slot) = self.storages.get_mut(&id).filter(|slot| !slot.closing) else {
             return self.refuse(DiskDone::Closed { storage: id });
         };
         slot.closing = true;
+        slot.delete_files = delete_files;
         // Keeps the storage until its checks are cut.
         slot.active += 1;
         self.cut_checks(|storage| storage == id);
@@ -286,7 +289,7 @@ impl Schedule {
         }
         if let Some(slot) = self.storages.remove(&id) {
             self.pieces.retain(|&(storage, _), _| storage != id);
-            self.ready.push_back(Ready::Other(Work::Close(slot.storage)));
+            self.ready.push_back(Ready::Other(Work::Close(slot.storage, slot.delete_files)));
         }
     }
 

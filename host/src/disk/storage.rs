@@ -119,6 +119,18 @@ impl Storage {
         Ok(false)
     }
 
+    /// Deletes the torrent's files, and the folders below its root that are empty then. What cannot be deleted stays.
+    pub(super) fn delete_files(&self) {
+        for entry in self.layout.files().iter().filter(|entry| entry.on_disk()) {
+            let path = self.path(entry);
+            if std::fs::remove_file(&path).is_err() {
+                continue;
+            }
+            let folders = path.ancestors().skip(1).take_while(|folder| *folder != self.root());
+            let _ = folders.map(std::fs::remove_dir).take_while(Result::is_ok).count();
+        }
+    }
+
     /// Looks at each folder anew before the next file is made.
     pub(super) fn forget_folders(&self) {
         self.folders.lock().clear();

@@ -187,7 +187,7 @@ impl Disk {
 
     #[track_caller]
     fn close(&self) {
-        self.pool.submit(DiskJob::Close { storage: STORAGE });
+        self.pool.submit(DiskJob::Close { storage: STORAGE, delete_files: false });
         assert!(matches!(self.answer(), DiskDone::Closed { storage: STORAGE }));
     }
 

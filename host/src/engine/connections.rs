@@ -116,7 +116,19 @@ impl Engine {
         self.tell_peer(peer, PeerHooks::on_disconnect, |p, cx| p.on_disconnect(cx, closing.error));
         self.state.forget_peer(peer, closing);
         self.chains.peers.remove(&peer);
+        self.chains.ciphers.forget(peer);
         self.state.outputs.push_back(Output::Close(peer));
+    }
+
+    /// The session listens.
+    pub(super) fn on_listening(&mut self, address: SocketAddr) {
+        self.state.listening.push(address);
+        self.state.alert(AlertKind::ListenSucceeded { address });
+    }
+
+    /// The session cannot listen on an address.
+    pub(super) fn on_listen_failed(&mut self, address: String, error: &io::Error) {
+        self.state.alert(AlertKind::ListenFailed { address, error: error.to_string() });
     }
 
     /// A peer is offered to a torrent.

@@ -49,15 +49,12 @@ impl State {
             only,
             parole: torrent.candidates.known(connection.known_as).is_some_and(|known| known.parole),
             contiguous: connection.payload_down.rate() > FAST_PEER,
-            // A copy is only worth asking for when nothing of one's own is outstanding.
-            endgame: connection.requests.len() < 2,
+            endgame: torrent.picker.all_requested(),
         };
         let mut spans = Vec::new();
         torrent.picker.pick(peer, &connection.has, room, &options, rng, &mut spans);
-        for span in spans {
-            connection.requests.sent(span, now);
-            self.steps.push_back(Step::Request(peer, span));
-        }
+        spans.iter().for_each(|span| drop(connection.requests.sent(*span, now)));
+        self.steps.extend(spans.into_iter().map(|span| Step::Request(peer, span)));
     }
 
     /// A block came, and no plugin took it.

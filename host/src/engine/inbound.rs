@@ -17,10 +17,15 @@ impl Engine {
     /// Bytes came: everything that is complete is handled, one after the other.
     pub(super) fn on_received(&mut self, peer: PeerHandle, len: usize, scratch: &[u8]) {
         let now = self.state.now;
+        let enciphered = self.chains.ciphers.receives(peer);
         let Some(connection) = self.state.peer_mut(peer) else { return };
-        connection.decoder.received(len, scratch);
         connection.last_received = now;
         connection.down.add(len as u64);
+        if enciphered {
+            self.on_cipher_text(peer, &scratch[..len.min(scratch.len())]);
+        } else {
+            connection.decoder.received(len, scratch);
+        }
         self.decode(peer);
     }
 
@@ -34,6 +39,7 @@ impl Engine {
             }
             match connection.decoder.next(&pool) {
                 Ok(Some(event)) => self.on_event(peer, event),
+                Ok(None) if self.decrypt(peer) => {}
                 Ok(None) => return,
                 Err(error) => return self.on_decode_error(peer, error),
             }

@@ -17,10 +17,12 @@
 //! | `connections`, `handshake` | connections come and go; both handshakes |
 //! | `download`, `upload`, `pieces` | requesting blocks, serving them, and what becomes of pieces |
 //! | `torrents` | torrents come, are checked, pause, finish, and go |
+//! | `ciphers` | encryption that plugins switch on |
 //! | `tick`, `choking`, `timers` | deadlines |
 //! | `host_api` | the functions that plugins call |
 
 mod choking;
+mod ciphers;
 mod connections;
 mod dispatch;
 mod download;
@@ -109,6 +111,9 @@ impl Engine {
 
     /// Where the next bytes of a connection belong: in place first, then `scratch`. `None` if it is gone.
     pub fn receive_buffers<'a>(&'a mut self, peer: PeerHandle, scratch: &'a mut [u8]) -> Option<[IoSliceMut<'a>; 2]> {
+        if self.chains.ciphers.receives(peer) {
+            return Some([IoSliceMut::new(&mut []), IoSliceMut::new(scratch)]);
+        }
         Some(self.state.peer_mut(peer)?.decoder.targets(scratch))
     }
 
@@ -127,10 +132,11 @@ impl Engine {
     /// The next thing that is to be done.
     pub fn poll_output(&mut self) -> Option<Output> {
         let output = self.state.outputs.pop_front()?;
-        if let Output::Transmit(peer) = output
-            && let Some(connection) = self.state.peer_mut(peer)
-        {
-            connection.dirty = false;
+        if let Output::Transmit(peer) = output {
+            self.seal(peer);
+            if let Some(connection) = self.state.peer_mut(peer) {
+                connection.dirty = false;
+            }
         }
         Some(output)
     }

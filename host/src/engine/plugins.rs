@@ -5,16 +5,16 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use pilotfish_plugin::rt::abi_stable::std_types::ROption;
-use pilotfish_plugin::rt::{EntryRaw, HookStatus, PeerObject, SessionObject, Sink, TorrentObject};
+use pilotfish_plugin::rt::{HookStatus, PeerObject, SessionObject, Sink, TorrentObject};
 use pilotfish_plugin::{
     AlertCategory, Attach, ErrorCode, Features, Operation, PeerBox, PeerHandle, PeerHooks, PluginId, SessionBox,
     SessionContext, SessionHooks, Severity, TorrentBox, TorrentHandle, TorrentHooks,
 };
 
 use super::Engine;
+use super::ciphers::Ciphers;
 use super::state::SessionPhase;
 use super::step::Step;
-use super::timers::Timer;
 use crate::alert::AlertKind;
 use crate::hooks::{Chain, Peers, Place, Sessions, Torrents, with_session_context};
 use crate::wire::EntryTree;
@@ -30,6 +30,7 @@ pub(super) struct Chains {
     pub(super) session: Chain<Sessions>,
     pub(super) torrents: HashMap<TorrentHandle, Chain<Torrents>>,
     pub(super) peers: HashMap<PeerHandle, Chain<Peers>>,
+    pub(super) ciphers: Ciphers,
 }
 
 /// Makes a plugin object, on the network thread.
@@ -164,7 +165,7 @@ impl Engine {
             }
         }
         if more {
-            state.timers.set(state.now, Timer::Soon);
+            state.timers.set_soon(state.now);
         }
     }
 
@@ -295,6 +296,14 @@ impl Engine {
         }
     }
 
+    /// Plugins that do nothing at the end need no time for it.
+    pub(super) fn mark_idle_plugins_done(&mut self) {
+        for (i, record) in self.state.plugins.iter_mut().enumerate() {
+            let id = PluginId(u32::try_from(i).unwrap_or(u32::MAX));
+            record.done |= self.chains.session.set_of(id) & SessionHooks::abort.bits() == 0;
+        }
+    }
+
     /// Whether every plugin has finished what it does after `abort`.
     pub(super) fn plugins_done(&self) -> bool {
         self.chains.session.is_empty() || self.state.plugins.iter().all(|record| record.done || record.quarantined)
@@ -303,6 +312,7 @@ impl Engine {
     /// Drops every plugin object: connections', then torrents', then the session's.
     pub(super) fn drop_plugins(&mut self) {
         self.state.steps.retain(|step| !matches!(step, Step::AttachPeer(..) | Step::AttachTorrent(..)));
+        self.chains.ciphers.clear();
         self.chains.peers.clear();
         self.chains.torrents.clear();
         self.chains.session = Chain::default();
@@ -331,6 +341,3 @@ fn gates() -> [(SessionHooks, Features); 4] {
         (SessionHooks::on_alert, Features::ALERT),
     ]
 }
-
-/// Keeps the raw entry's type in one place for the hooks that lend one.
-pub(super) type LentEntry = EntryRaw<'static>;

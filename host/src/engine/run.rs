@@ -25,6 +25,8 @@ impl Engine {
             Step::Disconnect(peer) => self.finish_disconnect(peer),
             Step::AttachPeer(peer, plugin, boxed) => self.attach_peer(peer, plugin, boxed.0),
             Step::AttachTorrent(torrent, plugin, boxed) => self.attach_torrent(torrent, plugin, boxed.0),
+            Step::SwitchSendCipher { peer, owner, from, cipher } => self.switch_send_cipher(peer, owner, from, cipher.0),
+            Step::SwitchRecvCipher { peer, owner, cipher } => self.switch_receive_cipher(peer, owner, cipher.0),
             Step::OfferPeer(torrent, address, source) => self.offer_peer(torrent, address, source),
             Step::Ban(torrent, address) => self.ban(torrent, address.ip(), BanReason::Asked),
             Step::AddTorrent(ticket, torrent) => self.add_torrent(ticket, torrent),

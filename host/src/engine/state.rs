@@ -54,6 +54,7 @@ pub struct State {
     pub(super) deferred: Vec<Step>,
     pub(super) outputs: VecDeque<Output>,
     pub(super) timers: Timers,
+    pub(super) next_tick: Instant,
     pub(super) alerts: AlertQueue,
     pub(super) custom_types: CustomTypes,
 
@@ -131,6 +132,7 @@ impl State {
             deferred: Vec::new(),
             outputs: VecDeque::new(),
             timers: Timers::default(),
+            next_tick: now,
             custom_types: CustomTypes::default(),
             plugins: Vec::new(),
             calling: PluginId(u32::MAX),

@@ -6,7 +6,7 @@
 use std::net::SocketAddr;
 
 use pilotfish_plugin::{
-    ErrorCode, InfoHashes, PeerBox, PeerHandle, PeerRequest, PeerSource, PieceIndex as RawPiece, PluginId, TorrentBox,
+    CipherBox, ErrorCode, InfoHashes, PeerBox, PeerHandle, PeerRequest, PeerSource, PieceIndex as RawPiece, PluginId, TorrentBox,
     TorrentHandle,
 };
 
@@ -32,6 +32,10 @@ pub(super) enum Step {
     Disconnect(PeerHandle),
     /// A plugin object joins a connection.
     AttachPeer(PeerHandle, PluginId, Boxed<PeerBox>),
+    /// What is queued behind this place is encrypted by this cipher, or by none.
+    SwitchSendCipher { peer: PeerHandle, owner: PluginId, from: u64, cipher: Boxed<Option<CipherBox>> },
+    /// What follows the message at hand is decrypted by this cipher, or by none.
+    SwitchRecvCipher { peer: PeerHandle, owner: PluginId, cipher: Boxed<Option<CipherBox>> },
     /// A plugin object joins a torrent.
     AttachTorrent(TorrentHandle, PluginId, Boxed<TorrentBox>),
     /// A peer is offered to a torrent.

@@ -13,30 +13,43 @@ pub(super) enum Timer {
     Session,
     /// A torrent's tick, once per second while it has anything to do.
     Torrent(TorrentHandle),
-    /// Messages or events were left over: as soon as the driver has done a turn of I/O.
-    Soon,
 }
 
 /// Deadlines. A deadline that is not wanted any more still fires; whoever set it looks whether it is.
 #[derive(Debug, Default)]
-pub(super) struct Timers(BinaryHeap<Reverse<(Instant, Timer)>>);
+pub(super) struct Timers {
+    heap: BinaryHeap<Reverse<(Instant, Timer)>>,
+    soon: Option<Instant>,
+}
 
 impl Timers {
     /// Sets a deadline.
     pub(super) fn set(&mut self, at: Instant, timer: Timer) {
-        self.0.push(Reverse((at, timer)));
+        self.heap.push(Reverse((at, timer)));
+    }
+
+    /// Messages were left over: they are due as soon as the driver has done a turn of I/O.
+    pub(super) fn set_soon(&mut self, now: Instant) {
+        self.soon = Some(now);
+    }
+
+    /// Whether messages were left over.
+    pub(super) fn take_soon(&mut self) -> bool {
+        self.soon.take().is_some()
     }
 
     /// The next deadline.
     pub(super) fn next(&self) -> Option<Instant> {
-        self.0.peek().map(|Reverse((at, _))| *at)
+        let first = self.heap.peek().map(|Reverse((at, _))| *at);
+        self.soon.into_iter().chain(first).min()
     }
 
     /// A deadline that has come.
     pub(super) fn due(&mut self, now: Instant) -> Option<Timer> {
-        if self.next()? > now {
+        let Reverse((at, _)) = self.heap.peek()?;
+        if *at > now {
             return None;
         }
-        self.0.pop().map(|Reverse((_, timer))| timer)
+        self.heap.pop().map(|Reverse((_, timer))| timer)
     }
 }

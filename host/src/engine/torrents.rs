@@ -275,6 +275,7 @@ impl Engine {
         if self.state.phase != SessionPhase::Running {
             return;
         }
+        self.mark_idle_plugins_done();
         let Self { state, chains } = self;
         chains.session.tell(state, (), SessionHooks::abort, |p, cx| p.abort(cx));
         let deadline = self.state.now + super::tick::ABORT_TIME;
@@ -317,11 +318,7 @@ impl State {
         let now = self.now;
         let storage = StorageId(self.fresh_id());
         let save_path = asked.save_path.unwrap_or_else(|| self.settings.save_path.clone());
-        let limits = CandidateLimits {
-            max_peerlist_size: self.settings.max_peerlist_size as usize,
-            min_reconnect_time: self.settings.min_reconnect_time.duration(),
-            max_failcount: u8::try_from(self.settings.max_failcount).unwrap_or(u8::MAX),
-        };
+        let limits = self.candidate_limits();
         let hashes = *asked.metainfo.info_hashes();
         let layout = asked.metainfo.layout().clone();
         let torrent = self.insert_torrent(|handle| Torrent {
@@ -358,6 +355,15 @@ impl State {
         torrent
     }
 
+    /// The limits of torrents' lists of peers.
+    pub(super) fn candidate_limits(&self) -> CandidateLimits {
+        CandidateLimits {
+            max_peerlist_size: self.settings.max_peerlist_size as usize,
+            min_reconnect_time: self.settings.min_reconnect_time.duration(),
+            max_failcount: u8::try_from(self.settings.max_failcount).unwrap_or(u8::MAX),
+        }
+    }
+
     fn open_storage(&mut self, torrent: TorrentHandle) {
         let Some(t) = self.torrent(torrent) else { return };
         let job = DiskJob::Open {
@@ -378,8 +384,8 @@ impl State {
     /// Changes how much a piece is wanted; what that means for peers follows.
     pub(super) fn set_piece_priority(&mut self, torrent: TorrentHandle, piece: u32, priority: u8) -> bool {
         let Some(t) = self.torrent_mut(torrent) else { return false };
-        let Some((piece, priority)) = t.geometry().piece(piece).zip(Priority::new(priority)) else { return false };
-        t.picker.set_priority(piece, priority);
+        let Some(piece) = t.geometry().piece(piece) else { return false };
+        t.picker.set_priority(piece, Priority::new(priority));
         for peer in self.peers_of(torrent) {
             self.update_interest(peer);
             self.request_blocks(peer);

@@ -10,8 +10,8 @@ mod kind;
 pub use chain::{Chain, Sprouted};
 pub use kind::{Kind, Peers, PeerSubject, Sessions, Torrents};
 
-use pilotfish_plugin::{PluginId, SessionContext};
-use pilotfish_plugin::rt::{HookStatus, Scope, Sink};
+use pilotfish_plugin::rt::{CipherObject, HookStatus, Scope, Sink};
+use pilotfish_plugin::{CipherContext, PeerHandle, PluginId, SessionContext};
 
 /// The value behind the functions that plugins call.
 ///
@@ -37,6 +37,24 @@ pub fn with_session_context<H: Host, R>(
     call(&mut cx)
 }
 
+/// Calls one hook of a cipher. A panic is recorded as a fault of its connection.
+pub fn call_cipher<H: Host>(
+    host: &mut H,
+    owner: PluginId,
+    peer: PeerHandle,
+    hook: &'static str,
+    cipher: &mut CipherObject,
+    call: impl FnOnce(&mut CipherObject, &mut CipherContext<'_>) -> Option<HookStatus>,
+) -> HookStatus {
+    // SAFETY: the scope is fresh, and `host` is not touched until the context is gone.
+    let mut cx = unsafe { CipherContext::new(host.scope(owner), peer) };
+    let status = call(cipher, &mut cx).unwrap_or(HookStatus::CONTINUE);
+    if status == HookStatus::PANICKED {
+        host.fault(owner, hook, Place::Peer(peer));
+    }
+    status
+}
+
 /// Hands out the report of a plugin's last panic on this thread.
 pub fn take_panic(report: unsafe extern "C" fn(Sink<'_>) -> HookStatus, sink: Sink<'_>) -> HookStatus {
     // SAFETY: the function is that of a plugin's module, or of the plugins linked in; the sink lives through the call.
@@ -51,5 +69,5 @@ pub enum Place {
     /// A torrent.
     Torrent(pilotfish_plugin::TorrentHandle),
     /// A connection.
-    Peer(pilotfish_plugin::PeerHandle),
+    Peer(PeerHandle),
 }

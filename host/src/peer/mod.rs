@@ -12,11 +12,12 @@ mod rates;
 mod requests;
 
 pub use bitfield::Bitfield;
+pub(crate) use bitfield::ones;
 pub use connection::{Arriving, Closing, Connection, Phase, as_peer_request, as_piece, as_raw, as_request};
 pub use extended::{
     ENGINE_EXTENSIONS, Extensions, LT_DONTHAVE, RegisterError, SHARE_MODE, UPLOAD_ONLY, UT_HOLEPUNCH,
 };
 pub use fast::allowed_fast;
-pub use outbox::Outbox;
+pub use outbox::{Outbox, Segment};
 pub use rates::Meter;
 pub use requests::{RequestLimits, RequestQueue};

@@ -14,20 +14,30 @@ const PACK: usize = 4096;
 /// The sending side's queue of one connection.
 #[derive(Debug, Default)]
 pub struct Outbox {
+    /// Ready for the socket.
     segments: VecDeque<Segment>,
     /// Bytes of the first segment that the socket has taken.
     taken: usize,
+    /// To be encrypted first. `None`: what is queued is ready at once.
+    held: Option<VecDeque<Segment>>,
+    /// Bytes that wait, ready or held.
     len: u64,
+    /// Bytes that were ever queued, as they were queued.
+    queued: u64,
 }
 
-#[derive(Debug)]
-enum Segment {
+/// A run of bytes of one sort.
+#[derive(Debug, Clone)]
+pub enum Segment {
+    /// Messages.
     Protocol(Vec<u8>),
+    /// The data of a block.
     Payload(Bytes),
 }
 
 impl Segment {
-    fn bytes(&self) -> &[u8] {
+    /// The bytes.
+    pub fn bytes(&self) -> &[u8] {
         match self {
             Self::Protocol(bytes) => bytes,
             Self::Payload(bytes) => bytes,
@@ -43,20 +53,88 @@ impl Outbox {
 
     /// Appends what `encode` writes, as protocol bytes.
     pub fn encode(&mut self, encode: impl FnOnce(&mut Vec<u8>)) {
-        if !matches!(self.segments.back(), Some(Segment::Protocol(bytes)) if bytes.len() < PACK) {
-            self.segments.push_back(Segment::Protocol(Vec::new()));
+        let segments = self.held.as_mut().unwrap_or(&mut self.segments);
+        if !matches!(segments.back(), Some(Segment::Protocol(bytes)) if bytes.len() < PACK) {
+            segments.push_back(Segment::Protocol(Vec::new()));
         }
-        if let Some(Segment::Protocol(bytes)) = self.segments.back_mut() {
+        if let Some(Segment::Protocol(bytes)) = segments.back_mut() {
             let before = bytes.len();
             encode(bytes);
-            self.len += (bytes.len() - before) as u64;
+            let added = (bytes.len() - before) as u64;
+            self.len += added;
+            self.queued += added;
         }
     }
 
     /// Appends the data of a block.
     pub fn payload(&mut self, data: Bytes) {
         self.len += data.len() as u64;
-        self.segments.push_back(Segment::Payload(data));
+        self.queued += data.len() as u64;
+        self.held.as_mut().unwrap_or(&mut self.segments).push_back(Segment::Payload(data));
+    }
+
+    /// The place behind everything that was queued so far, for [`hold`](Self::hold).
+    pub fn end(&self) -> u64 {
+        self.queued
+    }
+
+    /// Holds back what was, or will be, queued behind a place, for a cipher. What the socket has taken is past holding.
+    pub fn hold(&mut self, from: u64) {
+        if self.held.is_some() {
+            return;
+        }
+        let mut held = VecDeque::new();
+        let mut start = self.queued;
+        while start > from
+            && let Some(segment) = self.segments.pop_back()
+        {
+            let taken = if self.segments.is_empty() { self.taken } else { 0 };
+            let len = segment.bytes().len() as u64;
+            start = start.saturating_sub(len);
+            let keep = usize::try_from(from.saturating_sub(start)).unwrap_or(usize::MAX).max(taken);
+            let (front, back) = segment.split(keep);
+            if let Some(back) = back {
+                held.push_front(back);
+            }
+            self.segments.extend(front);
+        }
+        self.held = Some(held);
+    }
+
+    /// Takes what is held, up to a place. It counts as waiting until [`ready`](Self::ready) brings it back.
+    pub fn take_held(&mut self, until: u64) -> Vec<Segment> {
+        let Some(held) = &mut self.held else { return Vec::new() };
+        let mut left = held.iter().map(|segment| segment.bytes().len() as u64).sum::<u64>();
+        left = left.saturating_sub(self.queued.saturating_sub(until));
+        let mut out = Vec::new();
+        while left > 0
+            && let Some(segment) = held.pop_front()
+        {
+            let keep = usize::try_from(left).unwrap_or(usize::MAX);
+            let (front, back) = segment.split(keep);
+            if let Some(back) = back {
+                held.push_front(back);
+            }
+            if let Some(front) = front {
+                left -= front.bytes().len() as u64;
+                self.len -= front.bytes().len() as u64;
+                out.push(front);
+            }
+        }
+        out
+    }
+
+    /// Appends bytes that need no further encryption.
+    pub fn ready(&mut self, segment: Segment) {
+        self.len += segment.bytes().len() as u64;
+        self.segments.push_back(segment);
+    }
+
+    /// Holds nothing back any more.
+    pub fn release(&mut self) {
+        for segment in self.held.take().unwrap_or_default() {
+            self.segments.push_back(segment);
+        }
     }
 
     /// Bytes that wait.
@@ -112,6 +190,29 @@ impl Outbox {
     }
 }
 
+impl Segment {
+    /// The first `at` bytes and the rest; `None` for an empty side.
+    fn split(self, at: usize) -> (Option<Self>, Option<Self>) {
+        let len = self.bytes().len();
+        if at == 0 {
+            return (None, Some(self));
+        }
+        if at >= len {
+            return (Some(self), None);
+        }
+        match self {
+            Self::Protocol(mut bytes) => {
+                let back = bytes.split_off(at);
+                (Some(Self::Protocol(bytes)), Some(Self::Protocol(back)))
+            }
+            Self::Payload(mut bytes) => {
+                let back = bytes.split_off(at);
+                (Some(Self::Payload(bytes)), Some(Self::Payload(back)))
+            }
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -129,6 +230,42 @@ mod tests {
         assert_eq!(slices.iter().map(|s| &s[..]).collect::<Vec<_>>(), [&b"header"[..], b"0123456789", b"tail"]);
         assert_eq!([outbox.written(3), outbox.written(5), outbox.written(12)], [0, 2, 8]);
         assert!(outbox.is_empty());
+    }
+
+    fn text(outbox: &Outbox) -> String {
+        let mut slices = Vec::new();
+        outbox.slices(usize::MAX, &mut slices);
+        slices.iter().map(|slice| String::from_utf8_lossy(slice).into_owned()).collect()
+    }
+
+    #[test]
+    fn what_is_behind_a_place_is_held_until_it_is_ready() {
+        let mut outbox = Outbox::default();
+        outbox.push(b"clear");
+        let place = outbox.end();
+        outbox.push(b"secret");
+        outbox.payload(Bytes::from_static(b"block"));
+        outbox.hold(place);
+        outbox.push(b"more");
+        assert_eq!((text(&outbox).as_str(), outbox.len()), ("clear", 20));
+        let taken = outbox.take_held(outbox.end());
+        assert_eq!(taken.iter().flat_map(|s| s.bytes().to_vec()).collect::<Vec<_>>(), b"secretblockmore");
+        taken.into_iter().for_each(|segment| outbox.ready(segment));
+        assert_eq!((text(&outbox).as_str(), outbox.len()), ("clearsecretblockmore", 20));
+        outbox.push(b"held");
+        outbox.release();
+        assert_eq!(text(&outbox), "clearsecretblockmoreheld");
+    }
+
+    #[test]
+    fn only_what_is_before_a_place_is_taken() {
+        let mut outbox = Outbox::default();
+        outbox.hold(0);
+        outbox.push(b"first");
+        let place = outbox.end();
+        outbox.push(b"second");
+        let taken = outbox.take_held(place);
+        assert_eq!(taken.iter().flat_map(|s| s.bytes().to_vec()).collect::<Vec<_>>(), b"first");
     }
 
     #[test]

@@ -3,7 +3,7 @@
 //! Invariants: `seeds + counts[piece]` peers have a piece. A piece with a [`Place`] stands on the shelf of that place,
 //! once in `all` and once in `by_count[counts[piece]]`, and on no other; a piece without one stands nowhere.
 
-use crate::peer::bitfield::{Bitfield, ones};
+use crate::peer::{Bitfield, ones};
 
 /// How much a piece is wanted: 0 never, 1 least, 4 by default, 7 most.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

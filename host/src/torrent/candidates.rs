@@ -6,41 +6,9 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
-use std::ops::{BitOr, BitOrAssign};
 use std::time::{Duration, Instant};
 
-/// Where we heard of a peer, as libtorrent's mask of `peer_info::source`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub struct Sources(pub u8);
-
-impl Sources {
-    /// A tracker.
-    pub const TRACKER: Self = Self(0x01);
-    /// The DHT.
-    pub const DHT: Self = Self(0x02);
-    /// Peer exchange (BEP 11), or an introduction by holepunch (BEP 55).
-    pub const PEX: Self = Self(0x04);
-    /// Local service discovery (BEP 14).
-    pub const LSD: Self = Self(0x08);
-    /// Resume data, or the parameters with which the torrent was added.
-    pub const RESUME_DATA: Self = Self(0x10);
-    /// It connected to us.
-    pub const INCOMING: Self = Self(0x20);
-}
-
-impl BitOr for Sources {
-    type Output = Self;
-
-    fn bitor(self, other: Self) -> Self {
-        Self(self.0 | other.0)
-    }
-}
-
-impl BitOrAssign for Sources {
-    fn bitor_assign(&mut self, other: Self) {
-        *self = *self | other;
-    }
-}
+use pilotfish_plugin::PeerSource;
 
 /// The settings of the list, under libtorrent's names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -108,7 +76,7 @@ pub enum BanReason {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Known<P> {
     /// Everywhere we heard of it.
-    pub sources: Sources,
+    pub sources: PeerSource,
     /// How often connecting to it, or its connection, failed in a row.
     pub failcount: u8,
     /// When its last connection ended.
@@ -168,14 +136,14 @@ impl<P: Copy> Candidates<P> {
     }
 
     /// A peer was offered by `source`. `filtered` is what the caller's filters say of the endpoint.
-    pub fn add(&mut self, endpoint: SocketAddr, source: Sources, filtered: bool) -> Added {
+    pub fn add(&mut self, endpoint: SocketAddr, source: PeerSource, filtered: bool) -> Added {
         let endpoint = canonical(endpoint);
         if let Err(refusal) = self.admit(endpoint, filtered) {
             return Added::Refused(refusal);
         }
         if self.peers.contains_key(&endpoint) {
             self.change(endpoint, |known| {
-                known.sources |= source;
+                known.sources = known.sources | source;
                 known.connectable = true;
             });
             return Added::Known;
@@ -205,7 +173,7 @@ impl<P: Copy> Candidates<P> {
     pub fn connected(&mut self, endpoint: SocketAddr, peer: P) {
         let endpoint = canonical(endpoint);
         if !self.peers.contains_key(&endpoint) {
-            self.insert(endpoint, Sources::default(), true);
+            self.insert(endpoint, PeerSource::NONE, true);
         }
         self.change(endpoint, |known| known.connected = Some(peer));
     }
@@ -220,10 +188,10 @@ impl<P: Copy> Candidates<P> {
         match self.peers.get(&endpoint) {
             Some(known) if known.connected.is_some() => return Err(Refusal::Connected),
             Some(_) => {}
-            None => self.insert(endpoint, Sources::INCOMING, false),
+            None => self.insert(endpoint, PeerSource::INCOMING, false),
         }
         self.change(endpoint, |known| {
-            known.sources |= Sources::INCOMING;
+            known.sources = known.sources | PeerSource::INCOMING;
             known.connected = Some(peer);
         });
         Ok(())
@@ -242,7 +210,7 @@ impl<P: Copy> Candidates<P> {
         let Some(mut known) = self.remove(old) else { return old };
         known.connectable = true;
         if let Some(before) = self.remove(new) {
-            known.sources |= before.sources;
+            known.sources = known.sources | before.sources;
             known.number = before.number;
         }
         self.put(new, known);
@@ -363,7 +331,7 @@ impl<P: Copy> Candidates<P> {
         if filtered { Err(Refusal::Filtered) } else { Ok(()) }
     }
 
-    fn insert(&mut self, endpoint: SocketAddr, sources: Sources, connectable: bool) {
+    fn insert(&mut self, endpoint: SocketAddr, sources: PeerSource, connectable: bool) {
         self.offers += 1;
         let known = Known {
             sources,

@@ -1,7 +1,15 @@
-//! torrent
+//! One torrent and its swarm, without sockets and files: which blocks to ask for, whom to serve, whom to connect to.
+//!
+//! [`Torrent`] is the state. The algorithms beside it know no session, and can be tested alone.
 
-pub mod availability;
-pub mod blocks;
-pub mod candidates;
-pub mod choker;
-pub mod picker;
+mod availability;
+mod blocks;
+mod candidates;
+mod choker;
+mod picker;
+mod swarm;
+
+pub use candidates::{Added, BanReason, CandidateLimits, Candidates, Known, Refusal};
+pub use choker::{Candidate, Choker, ChokerLimits, Decision};
+pub use picker::{Begun, Block, PickOptions, Picked, Picker, Priority};
+pub use swarm::Torrent;

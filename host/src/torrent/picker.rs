@@ -17,7 +17,7 @@ pub use super::availability::Priority;
 use super::availability::{Availability, Place, Stage};
 pub use super::blocks::{Askers, Begun, Block, MAX_COPIES};
 use crate::metainfo::{BlockSpan, Geometry, PieceIndex};
-use crate::peer::bitfield::Bitfield;
+use crate::peer::Bitfield;
 
 /// Until so many pieces are had, the next one is chosen at random: whatever it is, it can be traded, and the rarest
 /// would come slowest (libtorrent's `initial_picker_threshold`).

@@ -88,6 +88,11 @@ impl BlockBuf {
         n
     }
 
+    /// Bytes that are still to come.
+    pub fn remaining(&self) -> usize {
+        self.len - self.filled
+    }
+
     /// Whether all of the bytes asked for are there.
     pub fn is_full(&self) -> bool {
         self.filled == self.len

@@ -179,6 +179,22 @@ impl Decoder {
         Ok(event)
     }
 
+    /// Bytes until the end of the message, or of the length prefix, that is being received; at least 1. A cipher that feeds
+    /// no more than these can be changed at any message boundary.
+    pub fn wanted(&self) -> usize {
+        let unread = self.inbox.unread();
+        let end = match (&self.phase, &self.block, unread.first_chunk::<4>()) {
+            (Phase::InfoHash, ..) => INFO_HASH_END,
+            (Phase::PeerId, ..) => HANDSHAKE_LEN - INFO_HASH_END,
+            (Phase::Messages, Some(block), _) => return block.buffer.remaining().max(1),
+            (Phase::Messages, None, None) => 4,
+            (Phase::Messages, None, Some(length)) => {
+                (u32::from_be_bytes(*length).min(self.max_message) as usize).saturating_add(4)
+            }
+        };
+        end.saturating_sub(unread.len()).max(1)
+    }
+
     /// The bytes after the last event, for a cipher that begins there. Meaningful at a message boundary only, that is
     /// after [`Event::Message`] and before the next call of [`next`](Self::next).
     pub fn unread_mut(&mut self) -> &mut [u8] {

@@ -284,6 +284,11 @@ impl EntryTree {
         self.value(id).map(|value| value.encode())
     }
 
+    /// The bencoded bytes of the outermost dictionary.
+    pub fn encode_root(&self) -> Vec<u8> {
+        self.encode(Self::ROOT).unwrap_or_default()
+    }
+
     /// One value and everything in it, to be read, printed or encoded.
     pub fn value<'a>(&'a self, id: EntryId) -> Option<Value<'a>> {
         Some(match self.content(id)? {

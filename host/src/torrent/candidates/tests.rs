@@ -16,7 +16,7 @@ fn list() -> Candidates<u32> {
 
 fn list_of(peers: std::ops::Range<u8>) -> Candidates<u32> {
     let mut list = list();
-    peers.for_each(|n| assert_eq!(list.add(peer(n), Sources::TRACKER, false), Added::New));
+    peers.for_each(|n| assert_eq!(list.add(peer(n), PeerSource::TRACKER, false), Added::New));
     list
 }
 
@@ -46,8 +46,8 @@ impl Candidates<u32> {
 #[test]
 fn peers_are_tried_in_the_order_offered_and_sources_add_up() {
     let mut list = list_of(1..4);
-    assert_eq!(list.add(peer(1), Sources::PEX, false), Added::Known);
-    assert_eq!(list.known(peer(1)).unwrap().sources, Sources::TRACKER | Sources::PEX);
+    assert_eq!(list.add(peer(1), PeerSource::PEX, false), Added::Known);
+    assert_eq!(list.known(peer(1)).unwrap().sources, PeerSource::TRACKER | PeerSource::PEX);
     assert_eq!(list.connect_all(Instant::now()), [peer(1), peer(2), peer(3)]);
     assert_eq!(list.next_deadline(Instant::now(), false), None);
 }
@@ -98,7 +98,7 @@ fn seeds_are_of_no_use_once_we_are_finished() {
 #[test]
 fn addresses_that_are_no_peers_are_refused() {
     let mut list = list();
-    let mut refusal = |endpoint: SocketAddr, filtered| match list.add(endpoint, Sources::PEX, filtered) {
+    let mut refusal = |endpoint: SocketAddr, filtered| match list.add(endpoint, PeerSource::PEX, filtered) {
         Added::Refused(refusal) => refusal,
         added => panic!("{added:?}"),
     };
@@ -114,11 +114,11 @@ fn addresses_that_are_no_peers_are_refused() {
 fn a_full_list_takes_new_peers_only_for_ones_that_failed() {
     let limits = CandidateLimits { max_peerlist_size: 3, ..CandidateLimits::default() };
     let mut list = Candidates::<u32>::new(limits);
-    (1..4).for_each(|n| assert_eq!(list.add(peer(n), Sources::DHT, false), Added::New));
-    assert_eq!(list.add(peer(4), Sources::DHT, false), Added::Refused(Refusal::Full));
+    (1..4).for_each(|n| assert_eq!(list.add(peer(n), PeerSource::DHT, false), Added::New));
+    assert_eq!(list.add(peer(4), PeerSource::DHT, false), Added::Refused(Refusal::Full));
     list.connected(peer(2), OLD_FRIEND);
     list.disconnected(peer(2), Instant::now(), true);
-    assert_eq!(list.add(peer(4), Sources::DHT, false), Added::New);
+    assert_eq!(list.add(peer(4), PeerSource::DHT, false), Added::New);
     assert!(list.known(peer(2)).is_none() && list.len() == 3);
 }
 
@@ -133,10 +133,10 @@ fn whoever_connects_to_us_is_tried_only_once_its_port_is_known() {
     assert!(list.is_empty());
 
     assert_eq!(list.incoming(from, OLD_FRIEND, false), Ok(()));
-    list.add(peer(1), Sources::PEX, false);
+    list.add(peer(1), PeerSource::PEX, false);
     assert_eq!(list.listens_on(from, 6881), peer(1));
     let known = list.known(peer(1)).unwrap();
-    assert_eq!((known.sources, known.connected), (Sources::PEX | Sources::INCOMING, Some(OLD_FRIEND)));
+    assert_eq!((known.sources, known.connected), (PeerSource::PEX | PeerSource::INCOMING, Some(OLD_FRIEND)));
     list.disconnected(peer(1), now, false);
     assert_eq!(list.connect_all(now + Duration::from_secs(60)), [peer(1)]);
 
@@ -164,19 +164,19 @@ fn four_bad_pieces_or_one_of_its_own_are_enough_for_a_ban() {
 fn a_ban_holds_for_the_address_on_every_port_and_in_every_spelling() {
     let now = Instant::now();
     let mut list = list_of(1..3);
-    list.add(SocketAddr::from(([10, 0, 0, 1], 7000)), Sources::DHT, false);
+    list.add(SocketAddr::from(([10, 0, 0, 1], 7000)), PeerSource::DHT, false);
     list.connected(peer(1), OLD_FRIEND);
     let mapped = IpAddr::V6(Ipv4Addr::new(10, 0, 0, 1).to_ipv6_mapped());
     assert_eq!(list.ban(mapped, BanReason::BadData), [OLD_FRIEND]);
     assert!(list.is_banned(peer(1).ip()) && list.is_banned(mapped));
-    let again = list.add(SocketAddr::new(mapped, 9000), Sources::PEX, false);
+    let again = list.add(SocketAddr::new(mapped, 9000), PeerSource::PEX, false);
     assert_eq!(again, Added::Refused(Refusal::Banned(BanReason::BadData)));
     list.disconnected(peer(1), now, true);
     assert_eq!(list.connect_all(now), [peer(2)]);
     assert!(list.unban(mapped) && !list.unban(mapped));
-    assert_eq!(list.add(peer(1), Sources::PEX, false), Added::New);
+    assert_eq!(list.add(peer(1), PeerSource::PEX, false), Added::New);
     let zoned = SocketAddr::V6(SocketAddrV6::new(Ipv6Addr::LOCALHOST, 80, 7, 0));
-    list.add(zoned, Sources::LSD, false);
+    list.add(zoned, PeerSource::LSD, false);
     assert!(list.known("[::1]:80".parse().unwrap()).is_some());
 }
 
@@ -192,7 +192,7 @@ proptest! {
             let now = start + Duration::from_secs(second * 20);
             let from = SocketAddr::from(([10, 0, 0, n / 2], 50_000 + u16::from(flag)));
             match step {
-                0..3 => drop(list.add(peer(n), Sources::PEX, false)),
+                0..3 => drop(list.add(peer(n), PeerSource::PEX, false)),
                 3..5 => {
                     if let Some(next) = list.next(now, flag) {
                         let known = *list.known(next).unwrap();

@@ -12,7 +12,7 @@ use super::super::availability::{Order, Place, Priority, Stage};
 use super::super::blocks::MAX_COPIES;
 use super::{INITIAL_RANDOM_PIECES, PickOptions, Picked, Picker};
 use crate::metainfo::{BlockSpan, PieceIndex};
-use crate::peer::bitfield::Bitfield;
+use crate::peer::Bitfield;
 
 /// One call of [`Picker::pick`].
 #[derive(Clone, Copy)]

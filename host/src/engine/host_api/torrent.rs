@@ -1,0 +1,166 @@
+//! libtorrent's `torrent_handle`, as far as plugins have use for it.
+
+use pilotfish_plugin::rt::{Endpoint, Sink};
+use pilotfish_plugin::{
+    InfoHashes, PeerHandle, PeerSource, PieceIndex, TorrentBox, TorrentHandle, TorrentState, Userdata,
+};
+
+use super::{YES, host_functions, yes_if};
+use crate::engine::state::State;
+use crate::engine::step::{Boxed, Step, plugin_hashes};
+use crate::metainfo::PieceIndex as ValidPiece;
+
+impl State {
+    /// A piece number of a plugin, if the torrent has such a piece.
+    fn valid_piece(&self, torrent: TorrentHandle, piece: PieceIndex) -> Option<ValidPiece> {
+        self.torrent(torrent)?.geometry().piece(u32::try_from(piece.0).ok()?)
+    }
+
+    /// Has a torrent paused or resumed after the hook; visible at once.
+    fn ask_pause(&mut self, torrent: TorrentHandle, pause: bool) -> Option<()> {
+        self.torrent_mut(torrent)?.pause_asked = Some(pause);
+        self.steps.push_back(Step::Pause(torrent, pause));
+        Some(())
+    }
+}
+
+/// Handles as they go through a sink: eight bytes each, little-endian.
+pub(super) fn words(handles: impl IntoIterator<Item = u64>) -> Vec<u8> {
+    handles.into_iter().flat_map(u64::to_le_bytes).collect()
+}
+
+host_functions! {
+    fn info_hashes(state, torrent: TorrentHandle, out: &mut InfoHashes) {
+        *out = plugin_hashes(state.torrent(torrent)?.metainfo.info_hashes());
+        YES
+    }
+
+    fn name(state, torrent: TorrentHandle, out: Sink<'_>) {
+        out.put(state.torrent(torrent)?.name().as_bytes());
+        YES
+    }
+
+    fn userdata(state, torrent: TorrentHandle, out: &mut Userdata) {
+        *out = state.torrent(torrent)?.userdata;
+        YES
+    }
+
+    fn state(state, torrent: TorrentHandle, out: &mut TorrentState) {
+        *out = state.torrent(torrent)?.state;
+        YES
+    }
+
+    fn status(state, torrent: TorrentHandle, out: Sink<'_>) {
+        out.put(&state.torrent_status_bencoded(torrent)?);
+        YES
+    }
+
+    fn is_paused(state, torrent: TorrentHandle) {
+        let t = state.torrent(torrent)?;
+        yes_if(t.pause_asked.unwrap_or(t.paused))
+    }
+
+    fn pause(state, torrent: TorrentHandle) {
+        state.ask_pause(torrent, true)?;
+        YES
+    }
+
+    fn resume(state, torrent: TorrentHandle) {
+        state.ask_pause(torrent, false)?;
+        YES
+    }
+
+    fn force_recheck(state, torrent: TorrentHandle) {
+        state.torrent(torrent)?;
+        state.steps.push_back(Step::Recheck(torrent));
+        YES
+    }
+
+    fn add_extension(state, torrent: TorrentHandle, plugin: TorrentBox) {
+        state.torrent(torrent)?;
+        let owner = state.calling;
+        state.steps.push_back(Step::AttachTorrent(torrent, owner, Boxed(plugin)));
+        YES
+    }
+
+    fn connect_peer(state, torrent: TorrentHandle, address: Endpoint, source: PeerSource) {
+        state.torrent(torrent)?;
+        state.steps.push_back(Step::OfferPeer(torrent, address.into(), source));
+        YES
+    }
+
+    fn ban(state, torrent: TorrentHandle, address: Endpoint) {
+        state.torrent(torrent)?;
+        state.steps.push_back(Step::Ban(torrent, address.into()));
+        YES
+    }
+
+    fn peers(state, torrent: TorrentHandle, out: Sink<'_>) {
+        out.put(&words(state.torrent(torrent)?.peers.iter().map(|peer| peer.into_raw())));
+        YES
+    }
+
+    fn have_piece(state, torrent: TorrentHandle, piece: PieceIndex) {
+        let valid = state.valid_piece(torrent, piece);
+        let t = state.torrent(torrent)?;
+        yes_if(valid.is_some_and(|piece| t.picker.have(piece)))
+    }
+
+    fn num_pieces(state, torrent: TorrentHandle, out: &mut u32) {
+        *out = state.torrent(torrent)?.geometry().num_pieces();
+        YES
+    }
+
+    fn piece_size(state, torrent: TorrentHandle, piece: PieceIndex, out: &mut u32) {
+        let valid = state.valid_piece(torrent, piece);
+        let geometry = state.torrent(torrent)?.geometry();
+        *out = valid.map_or(0, |piece| geometry.piece_size(piece));
+        YES
+    }
+
+    fn total_size(state, torrent: TorrentHandle, out: &mut u64) {
+        *out = state.torrent(torrent)?.geometry().total();
+        YES
+    }
+
+    fn piece_priority(state, torrent: TorrentHandle, piece: PieceIndex, out: &mut u8) {
+        let valid = state.valid_piece(torrent, piece);
+        let t = state.torrent(torrent)?;
+        *out = valid.map_or(0, |piece| t.picker.priority(piece).get());
+        YES
+    }
+
+    fn set_piece_priority(state, torrent: TorrentHandle, piece: PieceIndex, priority: u8) {
+        let raw = u32::try_from(piece.0).ok()?;
+        yes_if(state.set_piece_priority(torrent, raw, priority))
+    }
+
+    fn piece_availability(state, torrent: TorrentHandle, out: Sink<'_>) {
+        let t = state.torrent(torrent)?;
+        let counts: Vec<u8> = t.geometry().pieces().flat_map(|p| t.picker.availability(p).to_le_bytes()).collect();
+        out.put(&counts);
+        YES
+    }
+
+    fn contributors(state, torrent: TorrentHandle, piece: PieceIndex, out: Sink<'_>) {
+        let valid = state.valid_piece(torrent, piece);
+        let t = state.torrent(torrent)?;
+        let peers: Vec<PeerHandle> = valid.map(|piece| t.picker.contributors(piece)).unwrap_or_default();
+        out.put(&words(peers.into_iter().filter(|peer| state.peer(*peer).is_some()).map(PeerHandle::into_raw)));
+        YES
+    }
+
+    fn metadata(state, torrent: TorrentHandle, out: Sink<'_>) {
+        out.put(state.torrent(torrent)?.metainfo.info_bytes());
+        YES
+    }
+
+    fn save_path(state, torrent: TorrentHandle, out: Sink<'_>) {
+        out.put(state.torrent(torrent)?.save_path.to_string_lossy().as_bytes());
+        YES
+    }
+
+    fn is_private(state, torrent: TorrentHandle) {
+        yes_if(state.torrent(torrent)?.metainfo.private())
+    }
+}
