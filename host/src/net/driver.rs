@@ -1,0 +1,312 @@
+//! Carries out what the engine asks for.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::future::Future;
+use std::io::{self, IoSlice};
+use std::mem;
+use std::net::SocketAddr;
+use std::rc::{Rc, Weak};
+use std::sync::Arc;
+use std::sync::mpsc::SyncSender;
+use std::time::{Duration, Instant};
+
+use pilotfish_plugin::{PeerHandle, PluginId};
+use tokio::net::TcpStream;
+use tokio::sync::Notify;
+use tokio::task::AbortHandle;
+
+use super::alerts::AlertBox;
+use super::peer_io::{self, Flow, Socket};
+use super::post::{Mail, Post, Request};
+use crate::command::{Answer, Ticket};
+use crate::disk::DiskPool;
+use crate::engine::{Engine, Input, Output, PluginSource};
+use crate::job::DiskJob;
+
+/// Bytes that are offered to a socket at once, besides the rest of a block.
+const SCRATCH: usize = 64 << 10;
+/// How often in a turn a connection is written to because of what the writing itself caused.
+const WRITE_ROUNDS: usize = 4;
+/// Commands that are carried out in one turn.
+const COMMANDS: usize = 256;
+
+/// The engine, and everything that it moves: sockets, the disk, other threads.
+///
+/// It is borrowed for a [turn](Self::turn) at a time, and never while a task waits.
+pub(super) struct Driver {
+    pub(super) engine: Engine,
+    /// Where bytes go whose place is not known yet. One for all connections: it is empty again when a turn ends.
+    pub(super) scratch: Box<[u8]>,
+    /// The memory of the slices of a write.
+    pub(super) slices: Vec<IoSlice<'static>>,
+    /// Itself, for the tasks that it starts.
+    this: Weak<RefCell<Self>>,
+    links: HashMap<PeerHandle, Link>,
+    /// Connections that are to be written to before the turn ends.
+    dirty: Vec<PeerHandle>,
+    jobs: Vec<DiskJob>,
+    disk: DiskPool,
+    callers: HashMap<Ticket, SyncSender<Answer>>,
+    post: Arc<Post>,
+    mail: Mail,
+    alerts: Arc<AlertBox>,
+    /// What the main task sleeps until.
+    armed: Option<Instant>,
+    signals: Rc<Signals>,
+    stopped: bool,
+}
+
+/// One connection, or the attempt at one.
+struct Link {
+    task: AbortHandle,
+    socket: Option<Rc<Socket>>,
+}
+
+/// What other tasks tell the main task.
+#[derive(Default)]
+struct Signals {
+    /// It sleeps too long, or the engine has stopped.
+    look: Notify,
+    /// A task panicked.
+    broken: Notify,
+}
+
+/// How the main task ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum End {
+    /// The engine said that everything is closed.
+    Stopped,
+    /// A task panicked: the engine may be in any state.
+    Broken,
+}
+
+impl Driver {
+    /// A driver for a fresh engine.
+    pub(super) fn new(engine: Engine, disk: DiskPool, post: Arc<Post>, alerts: Arc<AlertBox>) -> Rc<RefCell<Self>> {
+        Rc::new_cyclic(|this| {
+            RefCell::new(Self {
+                engine,
+                scratch: vec![0; SCRATCH].into(),
+                slices: Vec::new(),
+                this: this.clone(),
+                links: HashMap::new(),
+                dirty: Vec::new(),
+                jobs: Vec::new(),
+                disk,
+                callers: HashMap::new(),
+                post,
+                mail: Mail::default(),
+                alerts,
+                armed: None,
+                signals: Rc::default(),
+                stopped: false,
+            })
+        })
+    }
+
+    /// One turn: what happened, and then everything that the engine wants done because of it.
+    pub(super) fn turn<R>(&mut self, happen: impl FnOnce(&mut Self) -> R) -> R {
+        let result = happen(self);
+        self.settle();
+        result
+    }
+
+    /// Tells the engine what happened.
+    pub(super) fn handle(&mut self, input: Input) {
+        self.engine.handle(input, Instant::now());
+    }
+
+    /// Opens a plugin.
+    pub(super) fn open(&mut self, plugin: PluginSource) -> Result<PluginId, String> {
+        self.turn(|turn| turn.engine.add_plugin(plugin))
+    }
+
+    /// A peer connected to us.
+    pub(super) fn accepted(&mut self, stream: TcpStream, remote: SocketAddr) {
+        let socket = Rc::new(Socket::new(stream));
+        // It may be gone again already.
+        let Ok(local) = socket.local() else { return };
+        let Some(peer) = self.engine.accept(remote, local, Instant::now()) else { return };
+        let Some(this) = self.this.upgrade() else { return };
+        let task = self.spawn(peer_io::run(this, peer, socket.clone()));
+        self.links.insert(peer, Link { task, socket: Some(socket) });
+    }
+
+    /// An attempt at a connection came to its end; `None` if the connection did too.
+    pub(super) fn connected(&mut self, peer: PeerHandle, stream: io::Result<TcpStream>) -> Option<Rc<Socket>> {
+        let made = stream.map(Socket::new).and_then(|socket| Ok((socket.local()?, Rc::new(socket))));
+        let (local, socket) = match made {
+            Ok(made) => made,
+            Err(error) => {
+                self.failed(peer, Some(error));
+                return None;
+            }
+        };
+        self.links.get_mut(&peer)?.socket = Some(socket.clone());
+        self.handle(Input::Connected { peer, local });
+        Some(socket)
+    }
+
+    /// A connection broke, or could not be made; without an error, the peer closed it.
+    pub(super) fn failed(&mut self, peer: PeerHandle, error: Option<io::Error>) -> Flow {
+        self.close(peer);
+        self.handle(Input::Failed { peer, error });
+        Flow::Gone
+    }
+
+    /// A socket took `len` bytes.
+    pub(super) fn written(&mut self, peer: PeerHandle, len: usize) {
+        if len > 0 {
+            self.handle(Input::Written { peer, len });
+        }
+    }
+
+    /// Runs a task on this thread. If it panics, the session ends.
+    pub(super) fn spawn(&self, task: impl Future<Output = ()> + 'static) -> AbortHandle {
+        let alarm = Alarm(self.signals.clone());
+        let guarded = async move {
+            let _alarm = alarm;
+            task.await;
+        };
+        tokio::task::spawn_local(guarded).abort_handle()
+    }
+
+    /// Carries out everything that the engine wants done, and what that causes.
+    fn settle(&mut self) {
+        for round in 0.. {
+            while let Some(output) = self.engine.poll_output() {
+                self.carry_out(output);
+            }
+            if self.dirty.is_empty() {
+                break;
+            }
+            self.flush(round < WRITE_ROUNDS);
+        }
+        if !self.jobs.is_empty() {
+            self.disk.submit_all(self.jobs.drain(..));
+        }
+        self.alerts.fill(|| self.engine.poll_alert());
+        let next = self.engine.poll_timeout();
+        if self.stopped || next.is_some_and(|next| self.armed.is_none_or(|armed| next < armed)) {
+            self.signals.look.notify_one();
+        }
+    }
+
+    fn carry_out(&mut self, output: Output) {
+        match output {
+            Output::Connect { peer, address } => self.connect(peer, address),
+            Output::Transmit(peer) => self.dirty.push(peer),
+            Output::Read(peer) => {
+                if let Some(socket) = self.socket(peer) {
+                    socket.reconsider();
+                }
+            }
+            Output::Close(peer) => self.close(peer),
+            Output::Disk(job) => self.jobs.push(job),
+            Output::Answer(ticket, answer) => {
+                if let Some(caller) = self.callers.remove(&ticket) {
+                    // Whoever asked may have gone.
+                    let _ = caller.try_send(answer);
+                }
+            }
+            Output::Stopped => self.stopped = true,
+        }
+    }
+
+    fn connect(&mut self, peer: PeerHandle, address: SocketAddr) {
+        let Some(this) = self.this.upgrade() else { return };
+        let task = self.spawn(peer_io::connect(this, peer, address));
+        self.links.insert(peer, Link { task, socket: None });
+    }
+
+    /// Forgets a connection and ends its task. A task that ends itself in this way goes on to where it next waits.
+    fn close(&mut self, peer: PeerHandle) {
+        if let Some(link) = self.links.remove(&peer) {
+            link.task.abort();
+        }
+    }
+
+    fn socket(&self, peer: PeerHandle) -> Option<&Rc<Socket>> {
+        self.links.get(&peer)?.socket.as_ref()
+    }
+
+    /// Writes to all connections that have something to send, or (not `now`) leaves that to their tasks.
+    fn flush(&mut self, now: bool) {
+        let mut dirty = mem::take(&mut self.dirty);
+        for peer in dirty.drain(..) {
+            // With a backlog, the task writes as soon as the socket takes anything.
+            let Some(socket) = self.socket(peer).filter(|socket| !socket.backlog.get()).cloned() else { continue };
+            if now {
+                self.write(peer, &socket);
+            } else {
+                socket.postpone();
+            }
+        }
+        self.dirty = dirty;
+    }
+
+    /// Does what other threads posted: some of the commands, and everything else.
+    fn deliver(&mut self) {
+        let mut mail = mem::take(&mut self.mail);
+        self.post.take(COMMANDS, &mut mail);
+        for done in mail.disk.drain(..) {
+            self.handle(Input::Disk(done));
+        }
+        if mem::take(&mut mail.wake) {
+            self.handle(Input::Wake);
+        }
+        for Request { command, answer } in mail.requests.drain(..) {
+            self.callers.extend(answer);
+            self.handle(Input::Command(command));
+        }
+        self.mail = mail;
+    }
+
+    /// What the main task is about to sleep until, if anything. `None`: it is over.
+    fn arm(&mut self) -> Option<Option<Instant>> {
+        self.armed = self.engine.poll_timeout();
+        (!self.stopped).then_some(self.armed)
+    }
+
+    /// The last alerts of an engine that has stopped.
+    pub(super) fn last_alerts(&mut self) {
+        let Self { engine, alerts, .. } = self;
+        alerts.finish(std::iter::from_fn(|| engine.poll_alert()));
+    }
+}
+
+/// The main task: deadlines, and what other threads post, until the engine has stopped.
+pub(super) async fn run(driver: &RefCell<Driver>) -> End {
+    let (post, signals) = {
+        let driver = driver.borrow();
+        (driver.post.clone(), driver.signals.clone())
+    };
+    let sleep = tokio::time::sleep(Duration::ZERO);
+    tokio::pin!(sleep);
+    loop {
+        let Some(next) = driver.borrow_mut().arm() else { return End::Stopped };
+        if let Some(at) = next {
+            sleep.as_mut().reset(at.into());
+        }
+        tokio::select! {
+            () = signals.broken.notified() => return End::Broken,
+            () = signals.look.notified() => {}
+            () = post.arrived() => driver.borrow_mut().turn(Driver::deliver),
+            () = &mut sleep, if next.is_some() => driver.borrow_mut().turn(|driver| driver.handle(Input::Timeout)),
+        }
+        // Sockets come first, also if the next deadline has come or there is more mail.
+        tokio::task::yield_now().await;
+    }
+}
+
+/// Goes off when the task that holds it panics.
+struct Alarm(Rc<Signals>);
+
+impl Drop for Alarm {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.0.broken.notify_one();
+        }
+    }
+}

@@ -1,0 +1,54 @@
+//! The network thread: the engine, and a tokio runtime that moves what the engine asks for.
+//!
+//! One thread, `pilotfish-net`, owns the [`Engine`](crate::engine::Engine), every socket and every plugin object. Nothing here knows the
+//! protocol; everything that happens is told to the engine in a *turn*, after which whatever it wants done is done:
+//!
+//! ```text
+//! socket ready ┐                                        ┌ written to sockets
+//! disk answers ├─► Driver::turn ─► Engine ─► outputs ─► ┼ jobs, handed to the disk at once
+//! commands     │                                        ├ answers, alerts
+//! deadline     ┘                                        └ connections opened, closed
+//! ```
+//!
+//! The driver is borrowed for the length of a turn and never across an `await`, so there is nothing to lock. A turn is
+//! bounded: by bytes for a socket, by number for commands. No packet allocates, crosses a channel or wakes a task.
+//!
+//! | file | what |
+//! |---|---|
+//! | `thread` | its start and its end |
+//! | `driver` | a turn: carrying out what the engine asks for; deadlines |
+//! | `peer_io` | the bytes of one connection |
+//! | `listener` | accepting connections |
+//! | `post`, `alerts` | what comes from, and what goes to other threads |
+//!
+//! The clock and the system's randomness are read here, and nowhere below.
+
+mod alerts;
+mod driver;
+mod listener;
+mod peer_io;
+mod post;
+mod thread;
+
+use std::io;
+
+pub(crate) use alerts::{AlertBox, deadline};
+pub(crate) use post::{Post, Request};
+pub(crate) use thread::start;
+
+/// Why the network thread could not be started. The fault is this machine's.
+#[derive(Debug, thiserror::Error)]
+pub enum NetError {
+    /// The system starts no more threads.
+    #[error("cannot start a thread: {0}")]
+    Thread(io::Error),
+    /// The system gives no more files or memory.
+    #[error("cannot wait for sockets: {0}")]
+    Runtime(io::Error),
+    /// The system has no randomness.
+    #[error("the system gives no random numbers")]
+    Random,
+    /// It panicked while it started; what it said is on stderr.
+    #[error("the network thread panicked while it started")]
+    Panicked,
+}

@@ -1,0 +1,356 @@
+//! The session, as a program that embeds Pilotfish sees it.
+//!
+//! [`Session::start`] starts the threads; the [`Session`] it returns takes commands, from any thread and any number of
+//! clones, and the [`Alerts`] tell what happens. Commands are queued, and carried out in the order in which they were
+//! given. Those that have an answer wait for it; the others return at once.
+//!
+//! ```no_run
+//! use std::time::Duration;
+//!
+//! use pilotfish::alert::AlertKind;
+//! use pilotfish::command::AddTorrent;
+//! use pilotfish::metainfo::Metainfo;
+//! use pilotfish::session::{Session, SessionParams};
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let torrent = Metainfo::parse(&std::fs::read("some.torrent")?)?;
+//! let mut params = SessionParams::default();
+//! params.settings.set("alert_mask", "all")?;
+//! let (session, alerts) = Session::start(params)?;
+//! session.add_torrent(AddTorrent::new(torrent))?;
+//! while let Some(alert) = alerts.recv_timeout(Duration::from_secs(60)) {
+//!     println!("{}", alert.kind.message());
+//!     if let AlertKind::TorrentFinished { .. } = alert.kind {
+//!         break;
+//!     }
+//! }
+//! session.shutdown();
+//! # Ok(())
+//! # }
+//! ```
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests;
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::sync_channel;
+use std::thread::{self, JoinHandle, ThreadId};
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use pilotfish_plugin::{PeerSource, PieceIndex, TorrentHandle};
+
+use crate::alert::Alert;
+use crate::command::{AddTorrent, AddTorrentError, Answer, Command, Ticket, TorrentStatus};
+use crate::engine::PluginSource;
+use crate::net::{self, AlertBox, NetError, Post, Request};
+use crate::plugins::PluginLibrary;
+use crate::settings::{SettingError, Settings};
+
+/// How a session begins.
+#[derive(Debug)]
+pub struct SessionParams {
+    /// Its settings.
+    pub settings: Settings,
+    /// Its plugins, in the order in which they are asked.
+    pub plugins: Vec<PluginSpec>,
+    /// Whether the extensions that come with the engine are loaded too.
+    pub builtin_extensions: bool,
+    /// What [`Session::save_state`] returned last time: each plugin's name, and a bencoded dictionary. What belongs to
+    /// no plugin of this session is ignored.
+    pub saved_state: Vec<(String, Vec<u8>)>,
+}
+
+impl Default for SessionParams {
+    fn default() -> Self {
+        Self {
+            settings: Settings::default(),
+            plugins: Vec::new(),
+            builtin_extensions: true,
+            saved_state: Vec::new(),
+        }
+    }
+}
+
+/// A plugin that is to be opened.
+#[derive(Debug)]
+pub struct PluginSpec {
+    /// Its code.
+    pub library: PluginLibrary,
+    /// Its own settings.
+    pub config: BTreeMap<String, String>,
+}
+
+/// What became of a plugin.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PluginReport {
+    /// Its name.
+    pub id: String,
+    /// Its version.
+    pub version: String,
+    /// Its file; `None` if it came with the engine.
+    pub path: Option<PathBuf>,
+    /// Whether it was opened. If not, why: its own words, or that it panicked.
+    pub outcome: Result<(), String>,
+}
+
+/// Why a session was not started.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// A setting cannot have the value that it has.
+    #[error(transparent)]
+    Setting(#[from] SettingError),
+    /// The system lacks something.
+    #[error(transparent)]
+    Net(#[from] NetError),
+}
+
+/// Why a command was not carried out.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum SessionError {
+    /// The session has ended: it was shut down, or its network thread panicked (and said so on stderr).
+    #[error("the session has ended")]
+    Closed,
+    /// A torrent was not added.
+    #[error(transparent)]
+    AddTorrent(#[from] AddTorrentError),
+    /// A setting was not changed.
+    #[error(transparent)]
+    Setting(#[from] SettingError),
+}
+
+/// A running session. Clones are handles to the same one.
+///
+/// When the last handle is dropped, the session is [shut down](Self::shutdown).
+#[derive(Clone)]
+pub struct Session {
+    running: Arc<Running>,
+}
+
+/// What happens in a session. Alerts that nobody takes are dropped in the end, and counted
+/// ([`AlertsDropped`](crate::alert::AlertKind::AlertsDropped)).
+#[derive(Debug)]
+pub struct Alerts {
+    queue: Arc<AlertBox>,
+}
+
+struct Running {
+    post: Arc<Post>,
+    /// Locked while the thread is waited for, so that everybody waits.
+    thread: Mutex<Option<JoinHandle<()>>>,
+    thread_id: ThreadId,
+    plugins: Vec<PluginReport>,
+    next_ticket: AtomicU64,
+}
+
+impl Session {
+    /// Starts a session: its plugins are opened, and listening has been tried, when this returns.
+    ///
+    /// An address that cannot be listened on is not an error but an alert
+    /// ([`ListenFailed`](crate::alert::AlertKind::ListenFailed)); a plugin that cannot be opened is one of
+    /// [`plugins`](Self::plugins).
+    ///
+    /// # Errors
+    /// A setting is out of its limits; the system gives no thread or no files.
+    pub fn start(params: SessionParams) -> Result<(Self, Alerts), StartError> {
+        params.settings.check()?;
+        let mut saved: BTreeMap<String, Vec<u8>> = params.saved_state.into_iter().collect();
+        let (reports, sources) = params.plugins.into_iter().map(|spec| source(spec, &mut saved)).unzip();
+        Self::start_with(params.settings, reports, sources)
+    }
+
+    /// Starts a session with plugins that need not come from a file. `reports` tells of `sources`, one by one.
+    fn start_with(
+        settings: Settings,
+        mut reports: Vec<PluginReport>,
+        sources: Vec<PluginSource>,
+    ) -> Result<(Self, Alerts), StartError> {
+        let net = net::start(settings, sources)?;
+        for (report, opened) in reports.iter_mut().zip(net.plugins) {
+            report.outcome = opened.map(drop);
+        }
+        let running = Running {
+            post: net.post,
+            thread_id: net.thread.thread().id(),
+            thread: Mutex::new(Some(net.thread)),
+            plugins: reports,
+            next_ticket: AtomicU64::new(0),
+        };
+        Ok((Self { running: Arc::new(running) }, Alerts { queue: net.alerts }))
+    }
+
+    /// What became of each plugin, in the order in which they were given.
+    pub fn plugins(&self) -> &[PluginReport] {
+        &self.running.plugins
+    }
+
+    /// Adds a torrent. One that is there already is not added again: its handle is returned.
+    ///
+    /// # Errors
+    /// The session has ended, or is about to.
+    pub fn add_torrent(&self, torrent: AddTorrent) -> Result<TorrentHandle, SessionError> {
+        match self.ask(|ticket| Command::AddTorrent(ticket, Box::new(torrent)))? {
+            Answer::Added(added) => Ok(added?),
+            _ => Err(SessionError::Closed),
+        }
+    }
+
+    /// Removes a torrent; with `delete_files`, what was downloaded too. This and the following do nothing if the
+    /// torrent, or the session, is gone.
+    pub fn remove_torrent(&self, torrent: TorrentHandle, delete_files: bool) {
+        self.tell(Command::RemoveTorrent { torrent, delete_files });
+    }
+
+    /// Pauses a torrent: its connections are closed.
+    pub fn pause_torrent(&self, torrent: TorrentHandle) {
+        self.tell(Command::PauseTorrent(torrent));
+    }
+
+    /// Resumes a torrent.
+    pub fn resume_torrent(&self, torrent: TorrentHandle) {
+        self.tell(Command::ResumeTorrent(torrent));
+    }
+
+    /// Hashes a torrent's files again.
+    pub fn recheck(&self, torrent: TorrentHandle) {
+        self.tell(Command::Recheck(torrent));
+    }
+
+    /// Offers a torrent a peer. Whether and when it is connected to is the session's choice.
+    pub fn connect_peer(&self, torrent: TorrentHandle, address: SocketAddr, source: PeerSource) {
+        self.tell(Command::ConnectPeer { torrent, address, source });
+    }
+
+    /// Sets the priority of a piece, from 0 (not wanted) to 7. Pieces that do not exist are ignored.
+    pub fn set_piece_priority(&self, torrent: TorrentHandle, piece: PieceIndex, priority: u8) {
+        self.tell(Command::SetPiecePriority { torrent, piece, priority });
+    }
+
+    /// Pauses all torrents, whatever each of them is set to.
+    pub fn pause(&self) {
+        self.tell(Command::PauseSession(true));
+    }
+
+    /// Ends a [`pause`](Self::pause): each torrent goes on as it is set to.
+    pub fn resume(&self) {
+        self.tell(Command::PauseSession(false));
+    }
+
+    /// A torrent's figures, as they are now. `None` if it is gone.
+    ///
+    /// # Errors
+    /// The session has ended.
+    pub fn status(&self, torrent: TorrentHandle) -> Result<Option<TorrentStatus>, SessionError> {
+        match self.ask(|ticket| Command::Status(ticket, torrent))? {
+            Answer::Status(status) => Ok(status.map(|status| *status)),
+            _ => Err(SessionError::Closed),
+        }
+    }
+
+    /// Changes a setting, by libtorrent's name.
+    ///
+    /// # Errors
+    /// There is no such setting, it cannot have that value, or the session has ended.
+    pub fn set(&self, name: &str, value: &str) -> Result<(), SessionError> {
+        match self.ask(|ticket| Command::Set(ticket, name.to_owned(), value.to_owned()))? {
+            Answer::Setting(set) => Ok(set?),
+            _ => Err(SessionError::Closed),
+        }
+    }
+
+    /// What plugins want to keep until the next start, for [`SessionParams::saved_state`].
+    ///
+    /// # Errors
+    /// The session has ended.
+    pub fn save_state(&self) -> Result<Vec<(String, Vec<u8>)>, SessionError> {
+        match self.ask(Command::SaveState)? {
+            Answer::State(state) => Ok(state),
+            _ => Err(SessionError::Closed),
+        }
+    }
+
+    /// Ends the session, and waits until it has: plugins have finished (they have two seconds), connections are closed,
+    /// and what was downloaded is with the operating system. Alerts that are left can still be taken.
+    pub fn shutdown(&self) {
+        self.running.shutdown();
+    }
+
+    fn tell(&self, command: Command) {
+        self.running.post.command(Request { command, answer: None });
+    }
+
+    fn ask(&self, command: impl FnOnce(Ticket) -> Command) -> Result<Answer, SessionError> {
+        let ticket = Ticket(self.running.next_ticket.fetch_add(1, Ordering::Relaxed));
+        let (caller, answer) = sync_channel(1);
+        self.running.post.command(Request { command: command(ticket), answer: Some((ticket, caller)) });
+        // Wherever the request ends unanswered, its sender is dropped.
+        answer.recv().map_err(|_| SessionError::Closed)
+    }
+}
+
+impl std::fmt::Debug for Session {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Session").field("plugins", &self.running.plugins).finish_non_exhaustive()
+    }
+}
+
+impl Running {
+    fn shutdown(&self) {
+        self.post.command(Request { command: Command::Shutdown, answer: None });
+        // The network thread cannot wait for itself.
+        if thread::current().id() == self.thread_id {
+            return;
+        }
+        if let Some(thread) = self.thread.lock().take() {
+            // If it panicked, it said so, and is gone as well.
+            let _ = thread.join();
+        }
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.shutdown();
+    }
+}
+
+impl Alerts {
+    /// The next alert; waits for one if there is none. `None`: none came in time, or the session has ended, after which
+    /// there is no wait ([`is_over`](Self::is_over)).
+    pub fn recv_timeout(&self, wait: Duration) -> Option<Alert> {
+        self.queue.take(net::deadline(wait))
+    }
+
+    /// The next alert; waits for it however long it takes. `None`: the session has ended.
+    pub fn recv(&self) -> Option<Alert> {
+        self.queue.take(None)
+    }
+
+    /// Whether the session has ended, and all of its alerts were taken.
+    pub fn is_over(&self) -> bool {
+        self.queue.is_over()
+    }
+}
+
+/// What the engine is told of a plugin, and the beginning of its report.
+fn source(spec: PluginSpec, saved: &mut BTreeMap<String, Vec<u8>>) -> (PluginReport, PluginSource) {
+    let PluginSpec { library, config } = spec;
+    let report = PluginReport {
+        id: library.id.clone(),
+        version: library.version.clone(),
+        path: Some(library.path.clone()),
+        outcome: Ok(()),
+    };
+    let source = PluginSource {
+        name: library.id.clone(),
+        take_panic: library.module.take_panic(),
+        saved_state: saved.remove(&library.id),
+        open: Box::new(move |cx| library.open(cx, &config).map_err(|error| error.to_string())),
+    };
+    (report, source)
+}
