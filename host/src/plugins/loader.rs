@@ -3,6 +3,7 @@
 //! abi_stable's own loader is not used: it keeps one module per type, and hands out the first plugin for every later one.
 #![allow(unsafe_code)]
 
+use std::collections::BTreeMap;
 use std::mem::ManuallyDrop;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -12,12 +13,15 @@ use pilotfish_plugin::rt::abi_stable::StableAbi;
 use pilotfish_plugin::rt::abi_stable::library::{
     AbiHeaderRef, LibHeader, ROOT_MODULE_LOADER_NAME_WITH_NUL, RootModuleError,
 };
-use pilotfish_plugin::rt::{MANIFEST_SYMBOL, PluginModuleRef};
+use pilotfish_plugin::rt::abi_stable::std_types::ROption;
+use pilotfish_plugin::rt::{HookStatus, MANIFEST_SYMBOL, PluginModuleRef, Sink};
+use pilotfish_plugin::{SessionBox, SessionContext};
 
 use super::compat;
 use super::directory::only_ours;
 use super::error::{LoadError, Problem, plain};
 use super::manifest::{Manifest, inspect};
+use crate::wire::EntryTree;
 
 /// A loaded plugin library. It stays mapped for as long as the process runs, whatever becomes of this value.
 #[derive(Clone)]
@@ -39,6 +43,53 @@ pub struct PluginLibrary {
 impl std::fmt::Debug for PluginLibrary {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{} {} ({})", self.id, self.version, self.path.display())
+    }
+}
+
+/// Why a loaded plugin made no object for a session.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum OpenError {
+    /// The plugin's own words.
+    #[error("{0}")]
+    Refused(String),
+    /// It panicked; the message and its place.
+    #[error("panicked: {0}")]
+    Panicked(String),
+}
+
+impl PluginLibrary {
+    /// Makes the plugin's object for one session. Network thread.
+    ///
+    /// # Errors
+    /// What the plugin says of its settings or of anything else it needs, or that it panicked.
+    pub fn open(
+        &self,
+        cx: &mut SessionContext<'_>,
+        config: &BTreeMap<String, String>,
+    ) -> Result<SessionBox, OpenError> {
+        let mut settings = EntryTree::new();
+        for (key, value) in config {
+            // The root is a dictionary: nothing can be refused.
+            let _ = settings.insert_bytes(EntryTree::ROOT, key.as_bytes(), value.as_bytes());
+        }
+        let settings = settings.encode_root();
+        let (mut plugin, mut error) = (ROption::RNone, Vec::new());
+        // SAFETY: the function is that of a module whose layout was checked; everything lent lives through the call.
+        let status = unsafe {
+            self.module.open()(cx, settings.as_slice().into(), &mut plugin, Sink::to(&mut error))
+        };
+        match plugin {
+            ROption::RSome(plugin) if status == HookStatus::HANDLED => Ok(plugin),
+            _ if status == HookStatus::PANICKED => Err(OpenError::Panicked(self.last_panic())),
+            _ => Err(OpenError::Refused(String::from_utf8_lossy(&error).into_owned())),
+        }
+    }
+
+    fn last_panic(&self) -> String {
+        let mut report = Vec::new();
+        // SAFETY: as in `open`.
+        unsafe { self.module.take_panic()(Sink::to(&mut report)) };
+        String::from_utf8_lossy(&report).into_owned()
     }
 }
 

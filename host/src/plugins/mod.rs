@@ -20,5 +20,5 @@ mod error;
 
 pub use directory::{Found, scan, shadow};
 pub use error::{LoadError, Problem};
-pub use loader::{PluginLibrary, load, load_copy};
+pub use loader::{OpenError, PluginLibrary, load, load_copy};
 pub use manifest::{Manifest, Target, inspect};
