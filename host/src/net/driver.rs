@@ -19,9 +19,9 @@ use tokio::task::AbortHandle;
 use super::alerts::AlertBox;
 use super::peer_io::{self, Flow, Socket};
 use super::post::{Mail, Post, Request};
-use crate::command::{Answer, Ticket};
+use crate::command::{Answer, PluginSource, Ticket};
 use crate::disk::DiskPool;
-use crate::engine::{Engine, Input, Output, PluginSource, SocketOperation};
+use crate::engine::{Engine, Input, Output, SocketOperation};
 use crate::job::DiskJob;
 
 /// Bytes that are offered to a socket at once, besides the rest of a block.

@@ -19,8 +19,9 @@ use super::alerts::AlertBox;
 use super::driver::{self, Driver, End};
 use super::listener;
 use super::post::Post;
+use crate::command::PluginSource;
 use crate::disk::DiskPool;
-use crate::engine::{Engine, EngineConfig, PluginSource};
+use crate::engine::{Engine, EngineConfig};
 use crate::settings::Settings;
 
 /// A running network thread.
