@@ -1,0 +1,8 @@
+//! What plugins may do to a session, with real libraries.
+#![allow(clippy::unwrap_used, missing_docs, reason = "tests")]
+
+mod disk;
+mod files;
+mod panics;
+mod remote;
+mod tour;
