@@ -104,6 +104,8 @@ pub struct Connection {
     pub bitfield_sent: bool,
     /// The handshakes and our bitfield are not done yet.
     pub in_handshake: bool,
+    /// Its bitfield came, and whether it is interesting has not been looked at yet.
+    pub interest_due: bool,
     /// Whether what it has is counted in the torrent's availability.
     pub counted: bool,
 
@@ -162,8 +164,8 @@ pub struct Connection {
     pub plugins_refused: bool,
     /// `type_name` of each plugin object here, for `find_plugin`.
     pub plugin_names: Vec<(pilotfish_plugin::PluginId, String)>,
-    /// Whether any plugin wants fragments.
-    pub fragments: bool,
+    /// Whether a part of the message that is being received has been shown to plugins.
+    pub fragment_seen: bool,
     /// Whether the message that is being handled is complete.
     pub packet_finished: bool,
     /// Whether the driver is told not to read.
@@ -203,6 +205,7 @@ impl Connection {
             bitfield_received: false,
             bitfield_sent: false,
             in_handshake: true,
+            interest_due: false,
             counted: false,
             requests: RequestQueue::new(limits, now),
             requests_pending: 0,
@@ -230,7 +233,7 @@ impl Connection {
             last_incoming_request: now,
             plugins_refused: false,
             plugin_names: Vec::new(),
-            fragments: false,
+            fragment_seen: false,
             packet_finished: true,
             read_paused: false,
             dirty: false,
