@@ -1,8 +1,10 @@
 //! What plugins may do to a session, with real libraries.
 #![allow(clippy::unwrap_used, missing_docs, reason = "tests")]
 
+mod bare_host;
 mod disk;
 mod files;
 mod panics;
 mod remote;
 mod tour;
+mod versions;

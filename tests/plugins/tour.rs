@@ -4,7 +4,7 @@
 //! The session has two torrents: one that it has and serves, and one that it lacks and downloads. A peer that is gone, since a
 //! plugin failed on its connection, hears nothing more of the script, and the tour goes on.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -42,6 +42,26 @@ pub(crate) struct Report {
     pub(crate) stopped: bool,
     /// Blocks in memory at the end.
     pub(crate) blocks_in_use: usize,
+}
+
+impl Report {
+    /// The lines that a plugin wrote, in order.
+    pub(crate) fn log(&self, name: &str) -> Vec<&str> {
+        let lines = self.alerts.iter().filter_map(|alert| match alert {
+            AlertKind::Log { plugin, text, .. } if plugin == name => Some(text.as_str()),
+            _ => None,
+        });
+        lines.collect()
+    }
+
+    /// The torrents that were complete at some time.
+    pub(crate) fn finished(&self) -> BTreeSet<&str> {
+        let finished = self.alerts.iter().filter_map(|alert| match alert {
+            AlertKind::TorrentFinished { name, .. } => Some(name.as_str()),
+            _ => None,
+        });
+        finished.collect()
+    }
 }
 
 /// A plugin of the tour, and its settings.
