@@ -77,15 +77,19 @@ impl<K: Kind> Chain<K> {
         for link in self.links.iter_mut().filter(|link| link.plugin == plugin) {
             link.hooks &= !K::bits(hooks);
         }
-        self.union = self.links.iter().fold(0, |union, link| union | link.hooks);
+        self.unite();
     }
 
     /// Removes the objects of a plugin; they are dropped without being told.
     pub fn remove(&mut self, plugin: PluginId) -> bool {
         let before = self.links.len();
         self.links.retain(|link| link.plugin != plugin);
-        self.union = self.links.iter().fold(0, |union, link| union | link.hooks);
+        self.unite();
         self.links.len() != before
+    }
+
+    fn unite(&mut self) {
+        self.union = self.links.iter().fold(0, |union, link| union | link.hooks);
     }
 
     /// Whether any object overrides one of these hooks.
@@ -189,6 +193,7 @@ impl<K: Kind> Chain<K> {
         if self.has(hook) {
             self.links
                 .retain_mut(|link| link.call(host, subject, hook, &mut call) != Some(HookStatus::HANDLED));
+            self.unite();
         }
     }
 
