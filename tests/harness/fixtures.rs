@@ -3,7 +3,10 @@
 //! They are built once per run of the tests, in a target directory of their own: cargo would wait for itself otherwise. Its
 //! lock on that directory is what makes tests in several threads and processes wait for each other; whoever comes second
 //! finds everything built. Where each library lies is read from cargo's own messages.
-#![allow(clippy::unwrap_used, reason = "a fixture that cannot be built fails the test, and that is all there is to do")]
+#![allow(
+    clippy::unwrap_used,
+    reason = "a fixture that cannot be built fails the test, and that is all there is to do"
+)]
 
 mod skew;
 
@@ -77,10 +80,16 @@ fn libraries(output: &Output) -> BTreeMap<String, PathBuf> {
     for line in String::from_utf8_lossy(&output.stdout).lines() {
         let Ok(message) = serde_json::from_str::<Value>(line) else { continue };
         let target = &message["target"];
-        let is_library = target["kind"].as_array().is_some_and(|kinds| kinds.iter().any(|kind| kind == "cdylib"));
+        let is_library =
+            target["kind"].as_array().is_some_and(|kinds| kinds.iter().any(|kind| kind == "cdylib"));
         if message["reason"] == "compiler-artifact" && is_library {
             let suffix = std::env::consts::DLL_EXTENSION;
-            let files = message["filenames"].as_array().into_iter().flatten().filter_map(Value::as_str).map(PathBuf::from);
+            let files = message["filenames"]
+                .as_array()
+                .into_iter()
+                .flatten()
+                .filter_map(Value::as_str)
+                .map(PathBuf::from);
             let library = files.into_iter().find(|file| file.extension().is_some_and(|end| end == suffix));
             let name = target["name"].as_str().unwrap().replace('_', "-");
             libraries.insert(name, library.unwrap_or_else(|| panic!("no library in {line}")));
@@ -94,7 +103,12 @@ fn cargo(manifest: &Path, arguments: &[&str]) -> Command {
     let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     let (verb, rest) = arguments.split_first().unwrap();
     command.arg(verb).arg("--manifest-path").arg(manifest).arg("--target-dir").arg(target_dir());
-    command.args(["--config", "profile.dev.debug=false", "--config", "profile.dev.package.\"*\".opt-level=0"]);
+    command.args([
+        "--config",
+        "profile.dev.debug=false",
+        "--config",
+        "profile.dev.package.\"*\".opt-level=0",
+    ]);
     command.args(rest).env("CARGO_INCREMENTAL", "0").stdin(Stdio::null());
     command
 }

@@ -11,9 +11,9 @@ use pilotfish_plugin::rt::abi_stable::staticref;
 use pilotfish_plugin::rt::abi_stable::std_types::{ROption, RSlice, RStr};
 use pilotfish_plugin::rt::*;
 use pilotfish_plugin::{
-    AlertCategory, Attach, CipherBox, ErrorCode, InfoHashes, MessageOrigin, Operation, PeerBox, PeerHandle, PeerId,
-    PeerSource, PieceIndex, PluginId, Reserved, SessionHooks, Severity, TorrentBox, TorrentHandle, TorrentHooks,
-    TorrentState, Userdata,
+    AlertCategory, Attach, CipherBox, ErrorCode, InfoHashes, MessageOrigin, Operation, PeerBox, PeerHandle,
+    PeerId, PeerSource, PieceIndex, PluginId, Reserved, SessionHooks, Severity, TorrentBox, TorrentHandle,
+    TorrentHooks, TorrentState, Userdata,
 };
 
 /// The one plugin of this host.
@@ -45,9 +45,11 @@ impl BareHost {
     /// Opens a plugin, and has it make its objects.
     pub(crate) fn open(library: &PluginLibrary, settings: &[(&str, &str)]) -> (Self, Chains) {
         let mut host = Self { take_panic: library.module.take_panic(), faults: Vec::new(), cipher: None };
-        let settings: BTreeMap<_, _> = settings.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
+        let settings: BTreeMap<_, _> =
+            settings.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
         let session = with_session_context(&mut host, PLUGIN, |cx| library.open(cx, &settings)).unwrap();
-        let mut chains = Chains { session: Chain::default(), torrent: Chain::default(), peer: Chain::default() };
+        let mut chains =
+            Chains { session: Chain::default(), torrent: Chain::default(), peer: Chain::default() };
         chains.session.push(PLUGIN, SessionObject::new(session));
         let torrents = chains.session.sprout(&mut host, (), SessionHooks::new_torrent, |p, cx, child| {
             let mut out = ROption::RNone;
@@ -55,13 +57,17 @@ impl BareHost {
             *child = out.into_option();
             status
         });
-        torrents.children.into_iter().for_each(|(id, torrent)| chains.torrent.push(id, TorrentObject::new(torrent)));
-        let peers = chains.torrent.sprout(&mut host, TORRENT, TorrentHooks::new_connection, |p, cx, child| {
-            let mut out = ROption::RNone;
-            let status = p.new_connection(cx, PEER.peer, Attach::INCOMING, &mut out);
-            *child = out.into_option();
-            status
-        });
+        torrents
+            .children
+            .into_iter()
+            .for_each(|(id, torrent)| chains.torrent.push(id, TorrentObject::new(torrent)));
+        let peers =
+            chains.torrent.sprout(&mut host, TORRENT, TorrentHooks::new_connection, |p, cx, child| {
+                let mut out = ROption::RNone;
+                let status = p.new_connection(cx, PEER.peer, Attach::INCOMING, &mut out);
+                *child = out.into_option();
+                status
+            });
         peers.children.into_iter().for_each(|(id, peer)| chains.peer.push(id, PeerObject::new(peer)));
         (host, chains)
     }

@@ -1,23 +1,23 @@
 //! A disk that is a function: whole torrents in memory, every job done at once.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use pilotfish::job::{DiskDone, DiskJob, StorageId};
 use pilotfish::metainfo::{FileLayout, PieceIndex};
-use std::sync::Arc;
 
 /// Torrents in memory.
 #[derive(Default)]
 pub(crate) struct Disk {
     /// What each torrent should contain, and whether it is there, by name.
-    contents: HashMap<String, (Vec<u8>, bool)>,
+    contents: HashMap<String, (&'static [u8], bool)>,
     open: HashMap<StorageId, Stored>,
 }
 
 struct Stored {
     layout: Arc<FileLayout>,
-    right: Vec<u8>,
+    right: &'static [u8],
     data: Vec<u8>,
     /// How many blocks of a piece have been written.
     written: HashMap<PieceIndex, u32>,
@@ -25,7 +25,7 @@ struct Stored {
 
 impl Disk {
     /// What a torrent contains, and whether it is on the disk.
-    pub(crate) fn put(&mut self, name: &str, content: Vec<u8>, there: bool) {
+    pub(crate) fn put(&mut self, name: &str, content: &'static [u8], there: bool) {
         self.contents.insert(name.to_owned(), (content, there));
     }
 
@@ -33,15 +33,16 @@ impl Disk {
     pub(crate) fn carry_out(&mut self, job: DiskJob) -> Vec<DiskDone> {
         match job {
             DiskJob::Open { storage, layout, .. } => {
-                let (right, there) = self.contents.get(layout.name()).cloned().unwrap_or_default();
-                let data = if there { right.clone() } else { vec![0; right.len()] };
+                let (right, there) = self.contents.get(layout.name()).copied().unwrap_or_default();
+                let data = if there { right.to_vec() } else { vec![0; right.len()] };
                 self.open.insert(storage, Stored { layout, right, data, written: HashMap::new() });
                 vec![DiskDone::Opened { storage, existing: Ok(there) }]
             }
             DiskJob::Check { storage } => {
                 let Some(stored) = self.open.get(&storage) else { return Vec::new() };
                 let pieces = stored.layout.geometry().pieces();
-                let checked = pieces.map(|piece| DiskDone::Checked { storage, piece, have: stored.is_right(piece) });
+                let checked =
+                    pieces.map(|piece| DiskDone::Checked { storage, piece, have: stored.is_right(piece) });
                 checked.chain([DiskDone::CheckFinished { storage, result: Ok(()) }]).collect()
             }
             DiskJob::Write { storage, span, data } => {

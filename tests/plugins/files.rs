@@ -109,9 +109,13 @@ fn a_directory_in_which_every_file_is_wrong_in_its_own_way_gets_a_line_for_each(
              expected PieceIndex, found u64: rebuild it against pilotfish-plugin 1.1",
         ),
         ("h-good", "ok"),
-        ("i-again", &format!("shadowed: {} has a plugin of the same name, fixture-versioned", good.display())),
+        (
+            "i-again",
+            &format!("shadowed: {} has a plugin of the same name, fixture-versioned", good.display()),
+        ),
     ];
-    let expected: Vec<_> = expected.iter().map(|(name, text)| ((*name).to_owned(), (*text).to_owned())).collect();
+    let expected: Vec<_> =
+        expected.iter().map(|(name, text)| ((*name).to_owned(), (*text).to_owned())).collect();
     assert_eq!(directory.said(), expected);
 }
 
@@ -120,7 +124,19 @@ fn a_directory_in_which_every_file_is_wrong_in_its_own_way_gets_a_line_for_each(
 fn a_library_that_is_cut_off_anywhere_is_refused_before_it_is_mapped() {
     let whole = bytes_of("fixture-versioned");
     let directory = Directory::new();
-    for len in [4, 15, 16, 63, 64, 500, 4096, whole.len() / 3, whole.len() / 2, whole.len() * 9 / 10, whole.len() - 1] {
+    for len in [
+        4,
+        15,
+        16,
+        63,
+        64,
+        500,
+        4096,
+        whole.len() / 3,
+        whole.len() / 2,
+        whole.len() * 9 / 10,
+        whole.len() - 1,
+    ] {
         directory.write("cut", &whole[..len]);
         let said = directory.verdict();
         let bytes = format!(" of {len}: copy it again");
@@ -131,13 +147,13 @@ fn a_library_that_is_cut_off_anywhere_is_refused_before_it_is_mapped() {
 #[test]
 fn a_plugin_that_would_abort_on_panic_does_not_compile_and_is_not_loaded() {
     let said = fixtures::refusal("fixture-aborting", "-Cpanic=abort");
-    let expected = "error: plugins must be built with panic = \"unwind\": with \"abort\" one panic ends the host";
+    let expected =
+        "error: plugins must be built with panic = \"unwind\": with \"abort\" one panic ends the host";
     assert!(said.contains(expected), "{said}");
     // As one that was built with another macro.
     let directory = Directory::new();
     directory.write("aborts", &patched("fixture-versioned", offset_of!(Manifest, panic_strategy), &[2]));
-    let expected =
-        "built with panic = \"abort\", so that one panic would end the host: rebuild it with panic = \"unwind\"";
+    let expected = "built with panic = \"abort\", so that one panic would end the host: rebuild it with panic = \"unwind\"";
     assert_eq!(directory.verdict(), expected);
 }
 
@@ -177,7 +193,11 @@ fn a_library_that_was_replaced_while_it_is_loaded_is_not_taken_for_the_new_one()
     directory.write("plugin", &bytes_of("fixture-panicker"));
     let said = directory.verdict();
     // The system may tell them apart by itself.
-    assert!(["ok", "another version of it is already loaded from this path: reload it, or restart"].contains(&&*said), "{said}");
+    assert!(
+        ["ok", "another version of it is already loaded from this path: reload it, or restart"]
+            .contains(&&*said),
+        "{said}"
+    );
     let copy = pilotfish::plugins::load_copy(&path, directory.0.path()).unwrap();
     assert_eq!((copy.id.as_str(), copy.path), ("fixture-panicker", path));
 }

@@ -4,6 +4,7 @@
 mod bare_host;
 mod disk;
 mod files;
+mod greed;
 mod panics;
 mod remote;
 mod tour;

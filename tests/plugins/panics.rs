@@ -13,7 +13,7 @@ use crate::bare_host::{BareHost, PEER, PLUGIN};
 use crate::tour::{self, Guest, Report};
 
 /// The hooks that nothing in a session calls yet. Shorter is better; this must be the whole truth.
-const NOT_CALLED_YET: [&str; 4] =
+pub(crate) const NOT_CALLED_YET: [&str; 4] =
     ["session.on_dht_request", "peer.sent_suggest", "cipher.set_incoming_key", "cipher.set_outgoing_key"];
 
 /// Every hook of every trait, as `peer.on_have`.
@@ -98,7 +98,9 @@ fn check_panics(hook: &str, report: &Report) -> bool {
 fn call_through_table(library: &PluginLibrary, hook: &str) {
     let (mut host, mut chains) = BareHost::open(library, &[("hook", hook)]);
     let subject = PEER;
-    chains.peer.tell(&mut host, subject, PeerHooks::on_handshake, |p, cx| p.on_handshake(cx, Reserved([0; 8])));
+    chains
+        .peer
+        .tell(&mut host, subject, PeerHooks::on_handshake, |p, cx| p.on_handshake(cx, Reserved([0; 8])));
     let place = match hook {
         "session.on_dht_request" => {
             let entry = host.entry();

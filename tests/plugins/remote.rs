@@ -1,19 +1,19 @@
 //! A peer's side of a connection: what it heard.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 
 use pilotfish::wire::{HANDSHAKE_LEN, RawRequest, id};
 use pilotfish_plugin::Dict;
-
-use crate::tour::Requests;
 
 /// What a peer remembers of what the session told it.
 #[derive(Default)]
 pub(crate) struct Remote {
     /// What the session asked for and has not taken back.
-    pub(crate) requests: Requests,
+    pub(crate) requests: VecDeque<RawRequest>,
     /// The numbers that the session gave to extensions (BEP 10).
     pub(crate) extensions: HashMap<String, u8>,
+    /// Whether the session did not name the extensions that are its own.
+    pub(crate) deprived: bool,
     inbox: Vec<u8>,
     shaken: bool,
 }
@@ -29,7 +29,9 @@ impl Remote {
             self.inbox.drain(..HANDSHAKE_LEN);
             self.shaken = true;
         }
-        while let Some(length) = self.inbox.first_chunk::<4>().map(|length| u32::from_be_bytes(*length) as usize) {
+        while let Some(length) =
+            self.inbox.first_chunk::<4>().map(|length| u32::from_be_bytes(*length) as usize)
+        {
             if self.inbox.len() < 4 + length {
                 return;
             }
@@ -51,6 +53,7 @@ impl Remote {
                     Some((String::from_utf8_lossy(name).into_owned(), u8::try_from(id.int()?).ok()?))
                 };
                 self.extensions.extend(names.filter_map(number));
+                self.deprived |= !self.extensions.contains_key("lt_donthave");
             }
             _ => {}
         }

@@ -4,10 +4,10 @@
 //! The session has two torrents: one that it has and serves, and one that it lacks and downloads. A peer that is gone, since a
 //! plugin failed on its connection, hears nothing more of the script, and the tour goes on.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::{IpAddr, SocketAddr};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -40,6 +40,8 @@ pub(crate) struct Report {
     pub(crate) states: BTreeMap<String, Vec<u8>>,
     /// Whether the session came to its end.
     pub(crate) stopped: bool,
+    /// Whether every extension handshake named what the session itself can do.
+    pub(crate) handshakes_whole: bool,
     /// Blocks in memory at the end.
     pub(crate) blocks_in_use: usize,
 }
@@ -107,7 +109,8 @@ pub(crate) fn take(guests: Vec<Guest>) -> Result<Report, String> {
     tour.command();
     tour.end();
     let blocks_in_use = tour.engine.blocks_in_use();
-    Ok(Report { alerts: tour.alerts, states: tour.states, stopped: tour.stopped, blocks_in_use })
+    let Tour { alerts, states, stopped, handshakes_whole, .. } = tour;
+    Ok(Report { alerts, states, stopped, handshakes_whole, blocks_in_use })
 }
 
 struct Tour {
@@ -121,6 +124,7 @@ struct Tour {
     states: BTreeMap<String, Vec<u8>>,
     added: Vec<TorrentHandle>,
     stopped: bool,
+    handshakes_whole: bool,
     had: Metainfo,
     lacked: Metainfo,
 }
@@ -141,8 +145,8 @@ impl Tour {
         let config = EngineConfig { settings, seed: 1, unix_time: 1_700_000_000, waker };
         let (had, lacked) = (torrent("had"), torrent("lacked"));
         let mut disk = Disk::default();
-        disk.put("had", content("had"), true);
-        disk.put("lacked", content("lacked"), false);
+        disk.put("had", content(), true);
+        disk.put("lacked", content(), false);
         let mut tour = Self {
             engine: Engine::new(config, now),
             now,
@@ -154,6 +158,7 @@ impl Tour {
             states: BTreeMap::new(),
             added: Vec::new(),
             stopped: false,
+            handshakes_whole: true,
             had,
             lacked,
         };
@@ -173,7 +178,10 @@ impl Tour {
         self.say(third, &[Message::HaveNone, Message::Interested]);
         self.pass(20);
         for peer in [fast, plain, third] {
-            self.say(peer, &[Message::Request(request(1, 0)), Message::Cancel(request(2, 0)), Message::Have(1)]);
+            self.say(
+                peer,
+                &[Message::Request(request(1, 0)), Message::Cancel(request(2, 0)), Message::Have(1)],
+            );
         }
         self.extended(fast);
         // The slots go round.
@@ -250,7 +258,7 @@ impl Tour {
         self.pass(END);
     }
 
-    /// Asks for a block of every extended message that the peer may send.
+    /// An extension handshake, and a message under the number that the session gave to a plugin's extension.
     fn extended(&mut self, peer: PeerHandle) {
         let handshake = Bytes::from_static(b"d1:md7:fixturei9eee");
         self.say(peer, &[Message::Extended { id: 0, payload: handshake }]);
@@ -260,7 +268,7 @@ impl Tour {
 
     fn send_block(&mut self, peer: PeerHandle, asked: RawRequest, wrong: u8) {
         let from = asked.piece as usize * PIECE as usize + asked.start as usize;
-        let mut data = content("lacked")[from..from + asked.length as usize].to_vec();
+        let mut data = content()[from..from + asked.length as usize].to_vec();
         data[0] = data[0].wrapping_add(wrong);
         self.say(peer, &[Message::Piece { piece: asked.piece, start: asked.start, data: data.into() }]);
     }
@@ -272,7 +280,8 @@ impl Tour {
 
     /// A peer connects, and says its handshake.
     fn incoming(&mut self, number: u8, torrent: &Metainfo, reserved: Reserved) -> PeerHandle {
-        let (remote, local) = (SocketAddr::new(peer_address(number), 40_000), SocketAddr::new(peer_address(100), 6881));
+        let (remote, local) =
+            (SocketAddr::new(peer_address(number), 40_000), SocketAddr::new(peer_address(100), 6881));
         let Some(peer) = self.engine.accept(remote, local, self.now) else { return PeerHandle::INVALID };
         self.remotes.insert(peer, Remote::default());
         self.settle();
@@ -282,7 +291,9 @@ impl Tour {
 
     /// The session connects to a peer, which then says its handshake.
     fn outgoing(&mut self, address: SocketAddr, torrent: &Metainfo) -> PeerHandle {
-        let Some(place) = self.connecting.iter().position(|(_, to)| *to == address) else { return PeerHandle::INVALID };
+        let Some(place) = self.connecting.iter().position(|(_, to)| *to == address) else {
+            return PeerHandle::INVALID;
+        };
         let (peer, _) = self.connecting.remove(place);
         self.remotes.insert(peer, Remote::default());
         self.handle(Input::Connected { peer, local: SocketAddr::new(peer_address(100), 50_000) });
@@ -383,6 +394,7 @@ impl Tour {
             }
             if let Some(remote) = self.remotes.get_mut(&peer) {
                 remote.hear(&bytes);
+                self.handshakes_whole &= !remote.deprived;
             }
             self.engine.handle(Input::Written { peer, len: bytes.len() }, self.now);
         }
@@ -393,18 +405,16 @@ fn request(piece: u32, start: u32) -> RawRequest {
     RawRequest { piece, start, length: BLOCK }
 }
 
-/// The bytes of the torrent of this name.
-fn content(name: &str) -> Vec<u8> {
-    let seed = name.len();
-    (0..TOTAL).map(|i| (i * 31 + i / 251 + seed) as u8).collect()
+/// The bytes of every torrent.
+fn content() -> &'static [u8] {
+    static CONTENT: LazyLock<Vec<u8>> =
+        LazyLock::new(|| (0..TOTAL).map(|i| (i * 31 + i / 251) as u8).collect());
+    &CONTENT
 }
 
 fn torrent(name: &str) -> Metainfo {
     let options = CreateOptions { piece_length: Some(PIECE), ..CreateOptions::default() };
     let mut creator = Creator::file(name, TOTAL as u64, false, options).unwrap();
-    creator.update(&content(name)).unwrap();
+    creator.update(content()).unwrap();
     Metainfo::parse(&creator.finish().unwrap()).unwrap()
 }
-
-/// The requests that a peer has not answered, in order.
-pub(crate) type Requests = VecDeque<RawRequest>;

@@ -74,9 +74,11 @@ fn plugins_of_every_minor_version_behave_beside_each_other_in_every_order() {
     for order in ["012", "021", "102", "120", "201", "210"] {
         let me = std::env::current_exe().unwrap();
         let name = "versions::plugins_of_every_minor_version_behave_beside_each_other_in_every_order";
-        let output = Command::new(me).args(["--exact", name, "--nocapture"]).env(ORDER, order).output().unwrap();
+        let output =
+            Command::new(me).args(["--exact", name, "--nocapture"]).env(ORDER, order).output().unwrap();
         let said = String::from_utf8_lossy(&output.stdout);
-        let failed = format!("order {order}: {}\n{said}{}", output.status, String::from_utf8_lossy(&output.stderr));
+        let failed =
+            format!("order {order}: {}\n{said}{}", output.status, String::from_utf8_lossy(&output.stderr));
         assert!(output.status.success() && said.contains("1 passed"), "{failed}");
     }
 }
@@ -107,7 +109,8 @@ fn behave_in_order(order: &[usize]) {
         assert_eq!(report.states[package], kept, "{package}");
     }
     // All of them saw the same blocks.
-    let blocks = PLUGINS.map(|(package, ..)| report.log(package).iter().filter(|line| line.contains("on_piece")).count());
+    let blocks = PLUGINS
+        .map(|(package, ..)| report.log(package).iter().filter(|line| line.contains("on_piece")).count());
     assert!(blocks[0] >= 32 && blocks.iter().all(|n| *n == blocks[0]), "{blocks:?}");
 }
 
@@ -115,7 +118,8 @@ fn behave_in_order(order: &[usize]) {
 fn a_hook_that_a_plugin_is_too_old_for_counts_as_not_overridden() {
     for (package, (_, minor), _) in PLUGINS {
         let (_, chains) = BareHost::open(&load(fixtures::library(package)).unwrap(), &[]);
-        let (session, torrent, peer) = (SessionHooks::torrent_removed, TorrentHooks::on_removed, PeerHooks::wants_fragments);
+        let (session, torrent, peer) =
+            (SessionHooks::torrent_removed, TorrentHooks::on_removed, PeerHooks::wants_fragments);
         let has = [
             chains.session.set_of(PLUGIN) & session.bits() != 0,
             chains.torrent.set_of(PLUGIN) & torrent.bits() != 0,
