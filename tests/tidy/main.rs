@@ -7,6 +7,7 @@ mod hooks;
 mod layers;
 mod places;
 mod purity;
+mod readme;
 mod sizes;
 mod source;
 mod words;
