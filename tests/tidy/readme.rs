@@ -25,7 +25,8 @@ fn the_plugin_in_the_readme_is_the_one_that_the_interface_compiles() {
 #[test]
 fn ci_runs_the_commands_of_the_readme() {
     let (readme, ci) = (text_of("README.md"), text_of(".ci/run"));
-    let commands: Vec<&str> = block(&readme, "```sh").iter().filter_map(|line| line.split('#').next()).collect();
+    let commands: Vec<&str> =
+        block(&readme, "```sh").iter().filter_map(|line| line.split('#').next()).collect();
     assert_eq!(commands.len(), 2);
     for command in commands {
         assert!(ci.contains(command.trim()), "{} is not in .ci/run", command.trim());
