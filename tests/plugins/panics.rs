@@ -79,18 +79,15 @@ fn check_panics(hook: &str, report: &Report) -> bool {
         (_, "torrent") => assert!(panics <= 2, "{hook}: a retired plugin was called"),
         _ => assert!(panics <= 3, "{hook}: a quarantined plugin was called"),
     }
-    // With these the connection ends anyway, and the first reason counts.
-    let ends = ["peer.on_disconnect", "peer.can_disconnect", "peer.on_unknown_message"].contains(&hook);
-    let closes = (who == "peer" && !ends) || who == "cipher" || name == "new_connection";
-    // A cipher that fails in whatever way has the same reason.
-    let reason = if who == "cipher" { ErrorCode::PARSE_FAILED } else { ErrorCode::PLUGIN_PANICKED };
+    // When `on_disconnect` comes, the connection ends already, and the first reason counts.
+    let closes =
+        (who == "peer" && hook != "peer.on_disconnect") || who == "cipher" || name == "new_connection";
     let closed = |alert: &AlertKind| match alert {
-        AlertKind::PeerDisconnected { error, .. } => *error == reason,
+        AlertKind::PeerDisconnected { error, .. } => *error == ErrorCode::PLUGIN_PANICKED,
         _ => false,
     };
     let closed = report.alerts.iter().any(closed);
-    // The connection that is tried at once after `on_add_peer` is closed with it, although another hook panicked.
-    assert!(closed == closes || hook == "torrent.on_add_peer", "{hook}: were connections closed? {closed}");
+    assert_eq!(closed, closes, "{hook}: were connections closed for it?");
     true
 }
 

@@ -12,8 +12,9 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use pilotfish::alert::{Alert, AlertKind};
+use pilotfish::command::PluginSource;
 use pilotfish::command::{AddTorrent, Answer, Command, Ticket};
-use pilotfish::engine::{Engine, EngineConfig, Input, Output, PluginSource};
+use pilotfish::engine::{Engine, EngineConfig, Input, Output};
 use pilotfish::metainfo::{CreateOptions, Creator, Metainfo};
 use pilotfish::peer::LT_DONTHAVE;
 use pilotfish::plugins::PluginLibrary;

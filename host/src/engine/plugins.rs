@@ -9,8 +9,8 @@ use pilotfish_plugin::rt::{
     HookStatus, LINKED_TAKE_PANIC, PeerObject, SessionObject, Sink, TorrentObject, guard_with, install_hook,
 };
 use pilotfish_plugin::{
-    AlertCategory, Attach, ErrorCode, Features, Operation, PeerBox, PeerHandle, PeerHooks, PluginId,
-    SessionHooks, Severity, TorrentBox, TorrentHandle, TorrentHooks,
+    AlertCategory, Attach, Features, PeerBox, PeerHandle, PeerHooks, PluginId, SessionHooks, TorrentBox,
+    TorrentHandle, TorrentHooks,
 };
 
 use super::Engine;
@@ -277,12 +277,6 @@ impl Engine {
                 if let Some(chain) = self.chains.peers.get_mut(&peer) {
                     chain.remove(plugin);
                 }
-                self.state.disconnect(
-                    peer,
-                    ErrorCode::PLUGIN_PANICKED,
-                    Operation::UNKNOWN,
-                    Severity::FAILURE,
-                );
             }
             Place::Torrent(torrent) => self.detach_from_torrent(plugin, torrent),
             Place::Session => self.detach_from_session(plugin),

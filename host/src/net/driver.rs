@@ -1,5 +1,7 @@
 //! Carries out what the engine asks for.
 
+mod thread;
+
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::future::Future;
@@ -15,6 +17,8 @@ use pilotfish_plugin::{PeerHandle, PluginId};
 use tokio::net::TcpStream;
 use tokio::sync::Notify;
 use tokio::task::AbortHandle;
+
+pub(crate) use thread::start;
 
 use super::alerts::AlertBox;
 use super::peer_io::{self, Flow, Socket};
