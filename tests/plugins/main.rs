@@ -6,6 +6,7 @@ mod disk;
 mod files;
 mod greed;
 mod panics;
+mod recorder;
 mod remote;
 mod tour;
 mod versions;

@@ -20,7 +20,7 @@ use pilotfish::peer::LT_DONTHAVE;
 use pilotfish::plugins::PluginLibrary;
 use pilotfish::settings::Settings;
 use pilotfish::wire::{Handshake, Message, RawRequest, Reserved};
-use pilotfish_plugin::{AlertCategory, PeerHandle, PeerSource, TorrentHandle};
+use pilotfish_plugin::{AlertCategory, PeerHandle, PeerSource, SessionBox, SessionContext, TorrentHandle};
 
 use crate::disk::Disk;
 use crate::remote::Remote;
@@ -67,26 +67,33 @@ impl Report {
     }
 }
 
-/// A plugin of the tour, and its settings.
-pub(crate) struct Guest {
-    pub(crate) library: PluginLibrary,
-    pub(crate) settings: BTreeMap<String, String>,
-}
+/// A plugin of the tour. It has kept something from an earlier one.
+pub(crate) struct Guest(PluginSource);
 
 impl Guest {
+    /// A plugin from a library, and its settings.
     pub(crate) fn new(library: &PluginLibrary, settings: &[(&str, &str)]) -> Self {
         let owned = |(key, value): &(&str, &str)| ((*key).to_owned(), (*value).to_owned());
-        Self { library: library.clone(), settings: settings.iter().map(owned).collect() }
-    }
-
-    fn source(self) -> PluginSource {
-        let Self { library, settings } = self;
-        PluginSource {
+        let settings: BTreeMap<String, String> = settings.iter().map(owned).collect();
+        let library = library.clone();
+        Self::with_state(PluginSource {
             name: library.id.clone(),
             take_panic: library.module.take_panic(),
             open: Box::new(move |cx| library.open(cx, &settings).map_err(|error| error.to_string())),
-            saved_state: Some(b"d4:kepti1ee".to_vec()),
-        }
+            saved_state: None,
+        })
+    }
+
+    /// A plugin that is linked in.
+    pub(crate) fn linked(
+        name: &str,
+        open: impl FnOnce(&mut SessionContext<'_>) -> Result<SessionBox, String> + Send + 'static,
+    ) -> Self {
+        Self::with_state(PluginSource::linked(name, open))
+    }
+
+    fn with_state(source: PluginSource) -> Self {
+        Self(PluginSource { saved_state: Some(b"d4:kepti1ee".to_vec()), ..source })
     }
 }
 
@@ -102,7 +109,7 @@ pub(crate) fn peer_address(number: u8) -> IpAddr {
 pub(crate) fn take(guests: Vec<Guest>) -> Result<Report, String> {
     let mut tour = Tour::new();
     for guest in guests {
-        tour.engine.add_plugin(guest.source())?;
+        tour.engine.add_plugin(guest.0)?;
         tour.settle();
     }
     tour.serve();
