@@ -1,1 +1,4 @@
 //! What the test suites share.
+#![allow(clippy::unwrap_used, missing_docs, reason = "this is test code")]
+
+pub mod sim;
