@@ -33,7 +33,7 @@
 #[allow(clippy::unwrap_used)]
 mod tests;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -47,7 +47,7 @@ use pilotfish_plugin::{PeerSource, PieceIndex, TorrentHandle};
 
 use crate::alert::Alert;
 use crate::command::{AddTorrent, AddTorrentError, Answer, Command, Ticket, TorrentStatus};
-use crate::engine::PluginSource;
+use crate::engine::{OpenPlugin, PluginSource};
 use crate::net::{self, AlertBox, NetError, Post, Request};
 use crate::plugins::PluginLibrary;
 use crate::settings::{SettingError, Settings};
@@ -159,8 +159,9 @@ impl Session {
     /// A setting is out of its limits; the system gives no thread or no files.
     pub fn start(params: SessionParams) -> Result<(Self, Alerts), StartError> {
         params.settings.check()?;
-        let mut saved: BTreeMap<String, Vec<u8>> = params.saved_state.into_iter().collect();
-        let (reports, sources) = params.plugins.into_iter().map(|spec| source(spec, &mut saved)).unzip();
+        let (mut saved, mut names) = (params.saved_state.into_iter().collect(), BTreeSet::new());
+        let sources = params.plugins.into_iter().map(|spec| source(spec, &mut saved, &mut names));
+        let (reports, sources) = sources.unzip();
         Self::start_with(params.settings, reports, sources)
     }
 
@@ -338,19 +339,19 @@ impl Alerts {
 }
 
 /// What the engine is told of a plugin, and the beginning of its report.
-fn source(spec: PluginSpec, saved: &mut BTreeMap<String, Vec<u8>>) -> (PluginReport, PluginSource) {
+fn source(
+    spec: PluginSpec,
+    saved: &mut BTreeMap<String, Vec<u8>>,
+    names: &mut BTreeSet<String>,
+) -> (PluginReport, PluginSource) {
     let PluginSpec { library, config } = spec;
-    let report = PluginReport {
-        id: library.id.clone(),
-        version: library.version.clone(),
-        path: Some(library.path.clone()),
-        outcome: Ok(()),
+    let (name, version) = (library.id.clone(), library.version.clone());
+    let (path, module) = (Some(library.path.clone()), library.module);
+    let open: OpenPlugin = match names.insert(name.clone()) {
+        true => Box::new(move |cx| library.open(cx, &config).map_err(|error| error.to_string())),
+        false => Box::new(|_| Err("another plugin has this name".to_owned())),
     };
-    let source = PluginSource {
-        name: library.id.clone(),
-        take_panic: library.module.take_panic(),
-        saved_state: saved.remove(&library.id),
-        open: Box::new(move |cx| library.open(cx, &config).map_err(|error| error.to_string())),
-    };
-    (report, source)
+    let saved_state = saved.remove(&name);
+    let report = PluginReport { id: name.clone(), version, path, outcome: Ok(()) };
+    (report, PluginSource { name, take_panic: module.take_panic(), open, saved_state })
 }

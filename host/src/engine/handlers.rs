@@ -1,12 +1,18 @@
 //! What the engine does about each message, once no plugin took it.
 
+use std::time::Duration;
+
 use pilotfish_plugin::{ErrorCode, MessageOrigin, PeerHandle};
 
 use super::Engine;
 use super::state::State;
 use super::step::Step;
+use super::timers::Timer;
 use crate::peer::Bitfield;
 use crate::wire::Message;
+
+/// How long after its bitfield a peer is looked at.
+const INTEREST_DELAY: Duration = Duration::from_millis(5);
 
 impl Engine {
     /// The default for each message.
@@ -97,9 +103,7 @@ impl State {
             torrent.picker.peer_left(&all);
             torrent.picker.peer_is_seed();
         }
-        self.update_interest(peer);
-        self.request_blocks(peer);
-        self.check_redundant(peer);
+        self.reconsider(peer);
     }
 
     /// The peer took a piece back.
@@ -128,9 +132,28 @@ impl State {
         } else {
             torrent.picker.peer_joined(&connection.has);
         }
+        // A seed is interesting whatever it has. The others are looked at a moment later, or when they say more: so each
+        // side has seen what the other has before it is asked for anything (as with libtorrent).
+        if connection.is_seed() {
+            self.reconsider(peer);
+        } else {
+            connection.interest_due = true;
+            self.timers.set(self.now + INTEREST_DELAY, Timer::Interest(peer));
+        }
+    }
+
+    /// What a peer has changed: it may have something for us now, or never will.
+    fn reconsider(&mut self, peer: PeerHandle) {
         self.update_interest(peer);
         self.request_blocks(peer);
         self.check_redundant(peer);
+    }
+
+    /// Looks at a peer whose bitfield came, if that has not been done.
+    pub(super) fn settle_interest(&mut self, peer: PeerHandle) {
+        if self.peer_mut(peer).is_some_and(|connection| std::mem::take(&mut connection.interest_due)) {
+            self.reconsider(peer);
+        }
     }
 
     /// Takes what a peer has out of the torrent's availability.

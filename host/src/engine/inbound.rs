@@ -18,6 +18,8 @@ impl Engine {
     /// Bytes came: everything that is complete is handled, one after the other.
     pub(super) fn on_received(&mut self, peer: PeerHandle, len: usize, scratch: &[u8]) {
         let now = self.state.now;
+        self.state.settle_interest(peer);
+        self.pump();
         let enciphered = self.chains.ciphers.receives(peer);
         let Some(connection) = self.state.peer_mut(peer) else { return };
         connection.last_received = now;

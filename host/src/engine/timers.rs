@@ -4,7 +4,7 @@ use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::time::Instant;
 
-use pilotfish_plugin::TorrentHandle;
+use pilotfish_plugin::{PeerHandle, TorrentHandle};
 
 /// What is due.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -13,6 +13,8 @@ pub(super) enum Timer {
     Session,
     /// A torrent's tick, once per second while it has anything to do.
     Torrent(TorrentHandle),
+    /// A moment after a peer's bitfield came.
+    Interest(PeerHandle),
 }
 
 /// Deadlines. A deadline that is not wanted any more still fires; whoever set it looks whether it is.

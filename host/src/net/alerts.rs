@@ -129,7 +129,9 @@ mod tests {
         let queue = AlertBox::new(2, post.clone());
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
         let nudged = || {
-            runtime.block_on(async { tokio::select! { biased; () = post.arrived() => true, () = async {} => false } })
+            runtime.block_on(async {
+                tokio::select! { biased; () = post.arrived() => true, () = async {} => false }
+            })
         };
         let mut engine = (0..9).map(alert);
         queue.fill(|| engine.next());

@@ -83,7 +83,12 @@ pub(super) enum End {
 
 impl Driver {
     /// A driver for a fresh engine.
-    pub(super) fn new(engine: Engine, disk: DiskPool, post: Arc<Post>, alerts: Arc<AlertBox>) -> Rc<RefCell<Self>> {
+    pub(super) fn new(
+        engine: Engine,
+        disk: DiskPool,
+        post: Arc<Post>,
+        alerts: Arc<AlertBox>,
+    ) -> Rc<RefCell<Self>> {
         Rc::new_cyclic(|this| {
             RefCell::new(Self {
                 engine,
@@ -134,7 +139,11 @@ impl Driver {
     }
 
     /// An attempt at a connection came to its end; `None` if the connection did too.
-    pub(super) fn connected(&mut self, peer: PeerHandle, stream: io::Result<TcpStream>) -> Option<Rc<Socket>> {
+    pub(super) fn connected(
+        &mut self,
+        peer: PeerHandle,
+        stream: io::Result<TcpStream>,
+    ) -> Option<Rc<Socket>> {
         let made = stream.map(Socket::new).and_then(|socket| Ok((socket.local()?, Rc::new(socket))));
         let (local, socket) = match made {
             Ok(made) => made,
@@ -236,7 +245,9 @@ impl Driver {
         let mut dirty = mem::take(&mut self.dirty);
         for peer in dirty.drain(..) {
             // With a backlog, the task writes as soon as the socket takes anything.
-            let Some(socket) = self.socket(peer).filter(|socket| !socket.backlog.get()).cloned() else { continue };
+            let Some(socket) = self.socket(peer).filter(|socket| !socket.backlog.get()).cloned() else {
+                continue;
+            };
             if now {
                 self.write(peer, &socket);
             } else {
@@ -269,6 +280,12 @@ impl Driver {
         (!self.stopped).then_some(self.armed)
     }
 
+    /// Connections, and attempts at one.
+    #[cfg(test)]
+    pub(super) fn connections(&self) -> usize {
+        self.links.len()
+    }
+
     /// The last alerts of an engine that has stopped.
     pub(super) fn last_alerts(&mut self) {
         let Self { engine, alerts, .. } = self;
@@ -286,7 +303,7 @@ pub(super) async fn run(driver: &RefCell<Driver>) -> End {
     tokio::pin!(sleep);
     loop {
         let Some(next) = driver.borrow_mut().arm() else { return End::Stopped };
-        if let Some(at) = next {
+        if let Some(at) = next.filter(|at| sleep.deadline() != (*at).into()) {
             sleep.as_mut().reset(at.into());
         }
         tokio::select! {

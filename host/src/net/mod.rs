@@ -30,6 +30,10 @@ mod peer_io;
 mod post;
 mod thread;
 
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests;
+
 use std::io;
 
 pub(crate) use alerts::{AlertBox, deadline};

@@ -115,7 +115,7 @@ impl Socket {
     }
 
     /// Waits until the socket is ready for `interest`. `None`: something changed, and the interest with it.
-    async fn ready(&self, interest: Option<Interest>) -> Option<io::Result<Ready>> {
+    pub(super) async fn ready(&self, interest: Option<Interest>) -> Option<io::Result<Ready>> {
         let Some(interest) = interest else {
             self.changed.notified().await;
             return None;
@@ -176,7 +176,9 @@ impl Driver {
     fn read(&mut self, peer: PeerHandle, socket: &Socket) -> Flow {
         let mut budget = BUDGET;
         while self.engine.wants_read(peer) {
-            let Some(mut buffers) = self.engine.receive_buffers(peer, &mut self.scratch) else { return Flow::Gone };
+            let Some(mut buffers) = self.engine.receive_buffers(peer, &mut self.scratch) else {
+                return Flow::Gone;
+            };
             let (len, last) = match socket.read(&mut buffers) {
                 Ok(Moved::Some(0)) => return self.failed(peer, None),
                 Ok(Moved::Some(len)) => (len, false),

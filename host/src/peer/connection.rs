@@ -104,6 +104,8 @@ pub struct Connection {
     pub bitfield_sent: bool,
     /// The handshakes and our bitfield are not done yet.
     pub in_handshake: bool,
+    /// Its bitfield came, and whether it is interesting has not been looked at yet.
+    pub interest_due: bool,
     /// Whether what it has is counted in the torrent's availability.
     pub counted: bool,
 
@@ -203,6 +205,7 @@ impl Connection {
             bitfield_received: false,
             bitfield_sent: false,
             in_handshake: true,
+            interest_due: false,
             counted: false,
             requests: RequestQueue::new(limits, now),
             requests_pending: 0,
