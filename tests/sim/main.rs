@@ -1,4 +1,5 @@
 //! Whole swarms of engines on one virtual clock. What they are made of is in `harness/sim`.
 #![allow(clippy::unwrap_used, missing_docs, reason = "these are tests")]
 
+mod speed;
 mod transfer;

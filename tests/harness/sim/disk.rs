@@ -37,7 +37,7 @@ pub struct Disk {
 /// Something that the disk does after a while; see [`Disk::carry_out`].
 #[derive(Debug)]
 pub enum Visit {
-    Answer(DiskDone),
+    Answer(Box<DiskDone>),
     Open(StorageId),
     Piece(StorageId, PieceIndex),
 }
@@ -160,7 +160,7 @@ impl Disk {
                     open.closing = Some(delete_files);
                     self.close_if_idle(storage)
                 }
-                None => Outcome::visit(Visit::Answer(DiskDone::Closed { storage })),
+                None => Outcome::visit(Visit::Answer(Box::new(DiskDone::Closed { storage }))),
             },
         }
     }
@@ -168,7 +168,7 @@ impl Disk {
     /// Does what is due.
     pub fn carry_out(&mut self, visit: Visit) -> Outcome {
         match visit {
-            Visit::Answer(answer) => Outcome { answers: vec![answer], visits: Vec::new() },
+            Visit::Answer(answer) => Outcome { answers: vec![*answer], visits: Vec::new() },
             Visit::Open(storage) => {
                 let there = self.storages.get(&storage).map(|open| match self.files.get(&open.key) {
                     Some(Files::Numbered(there)) => *there,
@@ -185,7 +185,7 @@ impl Disk {
     fn check(&mut self, storage: StorageId) -> Outcome {
         let Some(open) = self.storages.get_mut(&storage).filter(|open| open.closing.is_none()) else {
             let result = Err(error("open", "closed"));
-            return Outcome::visit(Visit::Answer(DiskDone::CheckFinished { storage, result }));
+            return Outcome::visit(Visit::Answer(Box::new(DiskDone::CheckFinished { storage, result })));
         };
         let geometry = open.layout.geometry();
         open.unchecked += geometry.num_pieces();
@@ -205,7 +205,7 @@ impl Disk {
         refused: DiskDone,
     ) -> Outcome {
         let Some(open) = self.storages.get_mut(&storage).filter(|open| open.closing.is_none()) else {
-            return Outcome::visit(Visit::Answer(refused));
+            return Outcome::visit(Visit::Answer(Box::new(refused)));
         };
         let queue = open.pieces.entry(piece).or_default();
         queue.waiting.push(job);
@@ -306,7 +306,7 @@ impl Disk {
         if let Some(closed) = self.storages.remove(&storage).filter(|_| delete) {
             self.files.remove(&closed.key);
         }
-        Outcome::visit(Visit::Answer(DiskDone::Closed { storage }))
+        Outcome::visit(Visit::Answer(Box::new(DiskDone::Closed { storage })))
     }
 }
 

@@ -67,7 +67,8 @@ pub(super) struct Stream {
     busy_until: Duration,
     last_arrival: Duration,
     /// The sender has more than there is room for.
-    pub blocked: bool,
+    pub(super) blocked: bool,
+    pub(super) waits_for_room: bool,
 }
 
 impl Stream {
@@ -78,9 +79,13 @@ impl Stream {
         room.min(link.window.saturating_sub(self.unacknowledged))
     }
 
-    /// When half of the send buffer is free again.
-    pub(super) fn room_at(&self, link: &Link, now: Duration) -> Duration {
-        self.busy_until.saturating_sub(link.time(link.send_buffer() / 2)).max(now)
+    /// When to tell a blocked sender that half of its buffer is free again, unless that is known already.
+    pub(super) fn wait_for_room(&mut self, link: &Link, now: Duration) -> Option<Duration> {
+        let at = self.busy_until.saturating_sub(link.time(link.send_buffer() / 2));
+        // Else it is the window that is full, and an acknowledgement comes.
+        let wait = self.blocked && at > now && !self.waits_for_room;
+        self.waits_for_room |= wait;
+        wait.then_some(at)
     }
 
     /// Sends bytes, in chunks. Says when each arrives.

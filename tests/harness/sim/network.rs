@@ -117,7 +117,10 @@ impl Sim {
                 self.connections[id].streams[end].acknowledge(bytes);
                 self.resume(id, end);
             }
-            Step::Room(end) => self.resume(id, end),
+            Step::Room(end) => {
+                self.connections[id].streams[end].waits_for_room = false;
+                self.resume(id, end);
+            }
             Step::Reset(end) => self.fail(id, end, Some(ErrorKind::ConnectionReset.into())),
         }
     }
@@ -148,12 +151,9 @@ impl Sim {
             let written = Input::Written { peer, len: bytes.len() };
             self.nodes[id.0].engine.handle(written, self.epoch + now);
         }
-        let Connection { link, streams, .. } = &self.connections[connection];
-        if streams[end].blocked {
-            let at = streams[end].room_at(link, now);
-            if at > now {
-                self.queue.plan(at, Event::Net(connection, Step::Room(end)));
-            }
+        let Connection { link, streams, .. } = &mut self.connections[connection];
+        if let Some(at) = streams[end].wait_for_room(link, now) {
+            self.queue.plan(at, Event::Net(connection, Step::Room(end)));
         }
     }
 
