@@ -2,4 +2,5 @@
 #![allow(clippy::unwrap_used, missing_docs, reason = "these are tests")]
 
 mod speed;
+mod swarm;
 mod transfer;
