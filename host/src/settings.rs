@@ -27,6 +27,12 @@ pub enum SettingError {
         /// The names that come closest to it, best first; empty if none resembles it.
         nearest: Vec<&'static str>,
     },
+    /// The setting exists, but a running session has taken it already.
+    #[error("{name} can only be set before the session starts")]
+    Fixed {
+        /// The setting.
+        name: &'static str,
+    },
     /// The setting exists, but cannot have that value.
     #[error("{name} cannot be {value:?}: it may be {allowed}")]
     Value {
@@ -149,7 +155,7 @@ settings! {
     /// peer at 80 MB/s; a link of 10 Gbit/s needs 7630 blocks of 16 KiB under way.
     max_out_request_queue: u32 = 8_192, 2..=1_000_000;
     /// The most requests that one peer may have waiting at our side; told to it as reqq. libtorrent has 2000, which at a
-    /// round trip of 100 ms caps what a peer gets at 330 MB/s; this is what we ask for ourselves.
+    /// round trip of 100 ms holds a peer to 320 MB/s; this is what `max_out_request_queue` asks of others.
     max_allowed_in_request_queue: u32 = 8_192, 1..=1_000_000;
     /// How many pieces are picked at random before the rarest come first.
     initial_picker_threshold: u32 = 4, 0..=1_000_000;

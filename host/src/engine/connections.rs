@@ -9,6 +9,7 @@ use pilotfish_plugin::{
 };
 
 use super::Engine;
+use super::input::SocketOperation;
 use super::output::Output;
 use super::state::{SessionPhase, State};
 use crate::alert::AlertKind;
@@ -105,10 +106,17 @@ impl Engine {
     }
 
     /// The attempt failed, or the connection broke.
-    pub(super) fn on_failed(&mut self, peer: PeerHandle, error: Option<&io::Error>) {
-        let connecting =
-            self.state.peer(peer).is_some_and(|connection| connection.phase == Phase::Connecting);
-        let operation = if connecting { Operation::CONNECT } else { Operation::SOCK_READ };
+    pub(super) fn on_failed(
+        &mut self,
+        peer: PeerHandle,
+        operation: SocketOperation,
+        error: Option<&io::Error>,
+    ) {
+        let (operation, severity) = match operation {
+            SocketOperation::Connect => (Operation::CONNECT, Severity::FAILURE),
+            SocketOperation::Read => (Operation::SOCK_READ, Severity::NORMAL),
+            SocketOperation::Write => (Operation::SOCK_WRITE, Severity::NORMAL),
+        };
         let code = match error {
             None => ErrorCode::END_OF_FILE,
             Some(error) if error.kind() == io::ErrorKind::TimedOut => ErrorCode::TIMED_OUT,
@@ -116,7 +124,6 @@ impl Engine {
                 .raw_os_error()
                 .map_or(ErrorCode::END_OF_FILE, |value| ErrorCode { category: ErrorCode::SYSTEM, value }),
         };
-        let severity = if connecting { Severity::FAILURE } else { Severity::NORMAL };
         self.state.disconnect(peer, code, operation, severity);
     }
 

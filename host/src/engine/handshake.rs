@@ -173,9 +173,16 @@ impl Engine {
         if let Some(chain) = self.chains.peers.get_mut(&peer) {
             chain.tell(&mut self.state, subject, PeerHooks::add_handshake, |p, cx| p.add_handshake(cx, raw));
         }
-        let payload = self.state.end_entry(entry).encode_root();
+        let mut handshake = self.state.end_entry(entry);
         let Some(connection) = self.open_peer(peer) else { return };
         connection.extended_handshake_sent = true;
+        if let Ok(names) = handshake.dict(EntryTree::ROOT, b"m") {
+            for (name, id) in connection.extensions.ours() {
+                // The node is a dictionary: nothing can be refused.
+                let _ = handshake.insert_int(names, name.as_bytes(), id.into());
+            }
+        }
+        let payload = handshake.encode_root();
         self.state.send(peer, &Message::Extended { id: 0, payload: payload.into() });
     }
 

@@ -292,11 +292,13 @@ impl Engine {
                 let i = as_piece(*i);
                 self.first_handled(peer, origin, PeerHooks::on_suggest, |p, cx| p.on_suggest(cx, i))
             }
-            Message::Extended { id, payload } => {
-                self.deliver_raw(peer, origin, true, *id, payload.len(), payload)
-            }
+            Message::Extended { id, payload } => self.deliver_raw(peer, origin, true, *id, payload),
             Message::Unknown { id, payload } => {
-                self.deliver_raw(peer, origin, false, *id, payload.len(), payload)
+                // Whoever watches it grow sees it begin, even if it came all at once (as with libtorrent).
+                if self.state.peer(peer).is_some_and(|connection| !connection.fragment_seen) {
+                    self.on_fragment(peer, false, *id, u32::try_from(payload.len()).unwrap_or(u32::MAX), &[]);
+                }
+                self.deliver_raw(peer, origin, false, *id, payload)
             }
         }
     }
@@ -316,10 +318,12 @@ impl Engine {
         origin: MessageOrigin,
         extended: bool,
         id: u8,
-        length: usize,
         body: &[u8],
     ) -> bool {
-        let length = u32::try_from(length).unwrap_or(u32::MAX);
+        if let Some(connection) = self.state.peer_mut(peer) {
+            connection.fragment_seen = false;
+        }
+        let length = u32::try_from(body.len()).unwrap_or(u32::MAX);
         if extended {
             self.first_handled(peer, origin, PeerHooks::on_extended, |p, cx| {
                 p.on_extended(cx, length, id, body.into())
@@ -331,14 +335,26 @@ impl Engine {
         }
     }
 
-    /// Part of a long message came, and a plugin wants to see it grow. Those that want whole messages do not see it.
-    fn on_fragment(&mut self, peer: PeerHandle, extended: bool, id: u8, length: u32, body: &Bytes) {
+    /// Part of a long message came: plugins that want to see it grow do. What they answer decides nothing yet.
+    fn on_fragment(&mut self, peer: PeerHandle, extended: bool, id: u8, length: u32, body: &[u8]) {
         if extended && [0, UPLOAD_ONLY, UT_HOLEPUNCH, LT_DONTHAVE, SHARE_MODE].contains(&id) {
             return;
         }
-        let Some(connection) = self.state.peer_mut(peer) else { return };
+        let subject = self.subject(peer);
+        let Self { state, chains } = self;
+        let Some(chain) = chains.peers.get_mut(&peer) else { return };
+        let Some(connection) = state.peer_mut(peer) else { return };
         connection.packet_finished = false;
-        self.deliver_raw(peer, MessageOrigin::WIRE, extended, id, length as usize, body);
+        connection.fragment_seen = true;
+        if extended {
+            chain.first_to_handle_fragment(state, subject, PeerHooks::on_extended, |p, cx| {
+                p.on_extended(cx, length, id, body.into())
+            });
+        } else {
+            chain.first_to_handle_fragment(state, subject, PeerHooks::on_unknown_message, |p, cx| {
+                p.on_unknown_message(cx, length, id, body.into())
+            });
+        }
         if let Some(connection) = self.state.peer_mut(peer) {
             connection.packet_finished = true;
         }

@@ -8,6 +8,17 @@ use pilotfish_plugin::PeerHandle;
 use crate::command::Command;
 use crate::job::DiskDone;
 
+/// What is done with a socket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SocketOperation {
+    /// Connecting it.
+    Connect,
+    /// Reading it.
+    Read,
+    /// Writing it.
+    Write,
+}
+
 /// One thing that happened. New connections come by [`Engine::accept`](super::Engine::accept), bytes by
 /// [`Engine::received`](super::Engine::received).
 #[derive(Debug)]
@@ -45,6 +56,8 @@ pub enum Input {
     Failed {
         /// The connection.
         peer: PeerHandle,
+        /// What was being done with the socket.
+        operation: SocketOperation,
         /// What the operating system said; `None` if the peer closed it properly.
         error: Option<io::Error>,
     },

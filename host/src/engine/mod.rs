@@ -49,7 +49,7 @@ use std::time::Instant;
 
 use pilotfish_plugin::PeerHandle;
 
-pub use input::Input;
+pub use input::{Input, SocketOperation};
 pub use output::Output;
 pub use plugins::{OpenPlugin, PluginSource};
 pub use state::EngineConfig;
@@ -90,17 +90,17 @@ impl Engine {
             Input::ListenFailed { address, error } => self.on_listen_failed(address, &error),
             Input::Connected { peer, local } => self.on_connected(peer, local),
             Input::Written { peer, len } => self.on_written(peer, len),
-            Input::Failed { peer, error } => self.on_failed(peer, error.as_ref()),
+            Input::Failed { peer, operation, error } => self.on_failed(peer, operation, error.as_ref()),
             Input::Disk(done) => self.on_disk(done),
         }
-        self.pump();
+        self.end_turn();
     }
 
     /// `len` bytes were read into [`receive_buffers`](Self::receive_buffers), the last of them into `scratch`.
     pub fn received(&mut self, peer: PeerHandle, len: usize, scratch: &[u8], now: Instant) {
         self.state.now = self.state.now.max(now);
         self.on_received(peer, len, scratch);
-        self.pump();
+        self.end_turn();
     }
 
     /// A peer connected to us. `None`: it is not wanted, and the socket is to be closed.
@@ -164,6 +164,12 @@ impl Engine {
     /// The pool that disk reads should take their buffers from.
     pub fn block_pool(&self) -> crate::wire::BlockPool {
         self.state.pool.clone()
+    }
+
+    fn end_turn(&mut self) {
+        self.pump();
+        // No hook runs: nobody fills a dictionary in.
+        self.state.entries.clear();
     }
 
     /// Does what is written down, until nothing is left or hooks keep causing hooks for too many rounds.

@@ -219,8 +219,8 @@ impl Engine {
         if let Some(connection) = state.peer_mut(peer) {
             connection.plugin_names.push((plugin, name.to_string()));
             if fragments != 0 {
-                connection.fragments = true;
                 connection.decoder.set_fragments(true);
+                chain.want_fragments(plugin);
             }
         }
     }

@@ -5,7 +5,7 @@ use pilotfish_plugin::{ErrorCode, MessageOrigin, Operation, PeerHandle, PeerHook
 
 use super::Engine;
 use super::step::{Sent, Step};
-use crate::alert::Alert;
+use crate::alert::{Alert, AlertKind};
 use crate::metainfo::BlockSpan;
 use crate::peer::{as_raw, as_request};
 use crate::torrent::BanReason;
@@ -37,6 +37,7 @@ impl Engine {
             Step::Ban(torrent, address) => self.ban(torrent, address.ip(), BanReason::Asked),
             Step::AddTorrent(ticket, torrent) => self.add_torrent(ticket, torrent),
             Step::RemoveTorrent(torrent, delete_files) => self.remove_torrent(torrent, delete_files),
+            Step::Wanted(torrent) => self.on_wanted(torrent),
             Step::Pause(torrent, pause) => self.pause_torrent(torrent, pause),
             Step::PauseSession(pause) => self.pause_session(pause),
             Step::Recheck(torrent) => self.recheck(torrent),
@@ -110,12 +111,16 @@ impl Engine {
         }
     }
 
+    /// Tells the plugins that listen; a plugin does not hear its own log lines, or it could not write any about alerts.
     fn tell_alert(&mut self, alert: &Alert) {
+        let speaker =
+            if let AlertKind::Log { plugin, .. } = &alert.kind { Some(plugin.as_str()) } else { None };
+        let silent = |name: &str| speaker == Some(name);
         let raw = super::host_api::lend_alert(alert);
-        let masks: Vec<_> = self.state.plugins.iter().map(super::plugins::PluginRecord::alert_mask).collect();
         let category = alert.kind.category();
-        for (i, mask) in masks.into_iter().enumerate() {
-            if mask.intersects(category) {
+        for i in 0..self.state.plugins.len() {
+            let record = &self.state.plugins[i];
+            if record.alert_mask().intersects(category) && !silent(&record.name) {
                 let id = pilotfish_plugin::PluginId(u32::try_from(i).unwrap_or(u32::MAX));
                 let Self { state, chains } = self;
                 chains

@@ -7,6 +7,10 @@ use crate::command::TorrentStatus;
 use crate::settings::SettingError;
 use crate::wire::EntryTree;
 
+/// Settings that are looked at once, when the session starts.
+const FIXED: [&str; 5] =
+    ["listen_interfaces", "aio_threads", "alert_queue_size", "peer_fingerprint", "anonymous_mode"];
+
 impl State {
     /// A torrent's figures at this moment.
     pub(super) fn torrent_status(&self, torrent: TorrentHandle) -> Option<TorrentStatus> {
@@ -165,6 +169,9 @@ impl State {
     /// # Errors
     /// There is no such setting, or it cannot have that value.
     pub(super) fn apply_setting(&mut self, name: &str, value: &str) -> Result<(), SettingError> {
+        if let Some(name) = FIXED.iter().find(|fixed| **fixed == name) {
+            return Err(SettingError::Fixed { name });
+        }
         self.settings.set(name, value)?;
         self.choker.set_limits(super::choking::limits(&self.settings));
         let limits = self.request_limits();

@@ -46,6 +46,8 @@ pub(super) enum Step {
     AddTorrent(Option<Ticket>, Result<Box<AddTorrent>, AddTorrentError>),
     /// A torrent is removed.
     RemoveTorrent(TorrentHandle, bool),
+    /// A plugin or the embedding program wants other pieces: the torrent may be finished now, or not be any more.
+    Wanted(TorrentHandle),
     /// A torrent is paused or resumed.
     Pause(TorrentHandle, bool),
     /// The session is paused or resumed.

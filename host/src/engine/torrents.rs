@@ -179,6 +179,23 @@ impl Engine {
         }
     }
 
+    /// Other pieces are wanted than before.
+    pub(super) fn on_wanted(&mut self, torrent: TorrentHandle) {
+        let Some(t) = self.state.torrent(torrent).filter(|t| t.files_checked) else { return };
+        match (t.picker.is_finished(), t.state) {
+            (true, TorrentState::DOWNLOADING) => self.finish(torrent),
+            (false, TorrentState::FINISHED | TorrentState::SEEDING) => {
+                self.set_state(torrent, TorrentState::DOWNLOADING);
+                self.connect_peers(torrent);
+            }
+            _ => {}
+        }
+        for peer in self.state.peers_of(torrent) {
+            self.state.update_interest(peer);
+            self.state.request_blocks(peer);
+        }
+    }
+
     /// Pauses or resumes a torrent, unless a plugin has it otherwise.
     pub(super) fn pause_torrent(&mut self, torrent: TorrentHandle, pause: bool) {
         let Some(t) = self.state.torrent_mut(torrent) else { return };
@@ -405,10 +422,7 @@ impl State {
         let Some(t) = self.torrent_mut(torrent) else { return false };
         let Some(piece) = t.geometry().piece(piece) else { return false };
         t.picker.set_priority(piece, Priority::new(priority));
-        for peer in self.peers_of(torrent) {
-            self.update_interest(peer);
-            self.request_blocks(peer);
-        }
+        self.steps.push_back(Step::Wanted(torrent));
         true
     }
 }

@@ -21,6 +21,8 @@ struct Link<K: Kind> {
     /// The hooks that it overrides and wants.
     hooks: u64,
     retired: bool,
+    /// Whether it wants to see long messages grow.
+    fragments: bool,
 }
 
 /// The children that a factory hook made.
@@ -67,7 +69,7 @@ impl<K: Kind> Chain<K> {
     pub fn push(&mut self, plugin: PluginId, object: K::Object) {
         let hooks = K::set(&object);
         self.union |= hooks;
-        self.links.push(Link { object, plugin, hooks, retired: false });
+        self.links.push(Link { object, plugin, hooks, retired: false, fragments: false });
     }
 
     /// From now on calls these hooks of a plugin's objects no more, though they are overridden.
@@ -75,15 +77,19 @@ impl<K: Kind> Chain<K> {
         for link in self.links.iter_mut().filter(|link| link.plugin == plugin) {
             link.hooks &= !K::bits(hooks);
         }
-        self.union = self.links.iter().fold(0, |union, link| union | link.hooks);
+        self.unite();
     }
 
     /// Removes the objects of a plugin; they are dropped without being told.
     pub fn remove(&mut self, plugin: PluginId) -> bool {
         let before = self.links.len();
         self.links.retain(|link| link.plugin != plugin);
-        self.union = self.links.iter().fold(0, |union, link| union | link.hooks);
+        self.unite();
         self.links.len() != before
+    }
+
+    fn unite(&mut self) {
+        self.union = self.links.iter().fold(0, |union, link| union | link.hooks);
     }
 
     /// Whether any object overrides one of these hooks.
@@ -141,6 +147,25 @@ impl<K: Kind> Chain<K> {
         self.first(host, subject, hook, |status| status == HookStatus::HANDLED, call) == HookStatus::HANDLED
     }
 
+    /// The newest object of a plugin wants to see long messages grow.
+    pub fn want_fragments(&mut self, plugin: PluginId) {
+        if let Some(link) = self.links.iter_mut().rev().find(|link| link.plugin == plugin) {
+            link.fragments = true;
+        }
+    }
+
+    /// As [`first_handled`](Self::first_handled), of those that want to see long messages grow.
+    pub fn first_to_handle_fragment<H: Host>(
+        &mut self,
+        host: &mut H,
+        subject: K::Subject,
+        hook: K::Set,
+        mut call: impl FnMut(&mut K::Object, &mut K::Cx<'_>) -> Option<HookStatus>,
+    ) -> bool {
+        let mut wanting = self.links.iter_mut().filter(|link| link.fragments);
+        wanting.any(|link| link.call(host, subject, hook, &mut call) == Some(HookStatus::HANDLED))
+    }
+
     /// Tells everyone.
     #[inline]
     pub fn tell<H: Host>(
@@ -168,6 +193,7 @@ impl<K: Kind> Chain<K> {
         if self.has(hook) {
             self.links
                 .retain_mut(|link| link.call(host, subject, hook, &mut call) != Some(HookStatus::HANDLED));
+            self.unite();
         }
     }
 

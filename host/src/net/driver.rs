@@ -21,7 +21,7 @@ use super::peer_io::{self, Flow, Socket};
 use super::post::{Mail, Post, Request};
 use crate::command::{Answer, Ticket};
 use crate::disk::DiskPool;
-use crate::engine::{Engine, Input, Output, PluginSource};
+use crate::engine::{Engine, Input, Output, PluginSource, SocketOperation};
 use crate::job::DiskJob;
 
 /// Bytes that are offered to a socket at once, besides the rest of a block.
@@ -148,7 +148,7 @@ impl Driver {
         let (local, socket) = match made {
             Ok(made) => made,
             Err(error) => {
-                self.failed(peer, Some(error));
+                self.failed(peer, SocketOperation::Connect, Some(error));
                 return None;
             }
         };
@@ -158,9 +158,14 @@ impl Driver {
     }
 
     /// A connection broke, or could not be made; without an error, the peer closed it.
-    pub(super) fn failed(&mut self, peer: PeerHandle, error: Option<io::Error>) -> Flow {
+    pub(super) fn failed(
+        &mut self,
+        peer: PeerHandle,
+        operation: SocketOperation,
+        error: Option<io::Error>,
+    ) -> Flow {
         self.close(peer);
-        self.handle(Input::Failed { peer, error });
+        self.handle(Input::Failed { peer, operation, error });
         Flow::Gone
     }
 

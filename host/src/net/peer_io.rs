@@ -17,6 +17,7 @@ use tokio::net::TcpStream;
 use tokio::sync::Notify;
 
 use super::driver::Driver;
+use crate::engine::SocketOperation;
 
 /// Bytes that a connection reads, or writes, before others have their turn.
 pub(super) const BUDGET: usize = 256 << 10;
@@ -180,11 +181,11 @@ impl Driver {
                 return Flow::Gone;
             };
             let (len, last) = match socket.read(&mut buffers) {
-                Ok(Moved::Some(0)) => return self.failed(peer, None),
+                Ok(Moved::Some(0)) => return self.failed(peer, SocketOperation::Read, None),
                 Ok(Moved::Some(len)) => (len, false),
                 Ok(Moved::Last(0)) => return Flow::Idle,
                 Ok(Moved::Last(len)) => (len, true),
-                Err(error) => return self.failed(peer, Some(error)),
+                Err(error) => return self.failed(peer, SocketOperation::Read, Some(error)),
             };
             self.engine.received(peer, len, &self.scratch, Instant::now());
             if last {
@@ -208,10 +209,12 @@ impl Driver {
             self.slices = recycled(slices);
             let (len, last) = match outcome {
                 None => return Flow::Idle,
-                Some(Ok(Moved::Some(0))) => return self.failed(peer, Some(io::ErrorKind::WriteZero.into())),
+                Some(Ok(Moved::Some(0))) => {
+                    return self.failed(peer, SocketOperation::Write, Some(io::ErrorKind::WriteZero.into()));
+                }
                 Some(Ok(Moved::Some(len))) => (len, false),
                 Some(Ok(Moved::Last(len))) => (len, true),
-                Some(Err(error)) => return self.failed(peer, Some(error)),
+                Some(Err(error)) => return self.failed(peer, SocketOperation::Write, Some(error)),
             };
             self.written(peer, len);
             budget = budget.saturating_sub(len);

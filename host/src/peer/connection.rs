@@ -164,8 +164,8 @@ pub struct Connection {
     pub plugins_refused: bool,
     /// `type_name` of each plugin object here, for `find_plugin`.
     pub plugin_names: Vec<(pilotfish_plugin::PluginId, String)>,
-    /// Whether any plugin wants fragments.
-    pub fragments: bool,
+    /// Whether a part of the message that is being received has been shown to plugins.
+    pub fragment_seen: bool,
     /// Whether the message that is being handled is complete.
     pub packet_finished: bool,
     /// Whether the driver is told not to read.
@@ -233,7 +233,7 @@ impl Connection {
             last_incoming_request: now,
             plugins_refused: false,
             plugin_names: Vec::new(),
-            fragments: false,
+            fragment_seen: false,
             packet_finished: true,
             read_paused: false,
             dirty: false,

@@ -58,6 +58,11 @@ impl Extensions {
         Ok(id)
     }
 
+    /// The names that plugins took, with our ids.
+    pub fn ours(&self) -> impl Iterator<Item = (&str, u8)> {
+        self.ours.iter().map(|ours| (ours.name.as_str(), ours.id))
+    }
+
     /// The peer's extended handshake: names and its ids. An id of 0 takes a name back; others are kept (BEP 10).
     pub fn learn<'a>(&mut self, announced: impl IntoIterator<Item = (&'a str, u8)>) {
         for (name, id) in announced {

@@ -10,6 +10,8 @@ use bytes::Bytes;
 
 /// Small messages are packed into segments of about this many bytes.
 const PACK: usize = 4096;
+/// No more slices than this are offered at once: systems take about a thousand, and the budget is used up long before.
+const MOST_SLICES: usize = 256;
 
 /// The sending side's queue of one connection.
 #[derive(Debug, Default)]
@@ -150,7 +152,7 @@ impl Outbox {
     /// The first bytes, up to about `budget` of them, as slices for a vectored write.
     pub fn slices<'a>(&'a self, budget: usize, out: &mut Vec<IoSlice<'a>>) {
         let (mut skip, mut room) = (self.taken, budget);
-        for segment in &self.segments {
+        for segment in self.segments.iter().take(MOST_SLICES) {
             let bytes = &segment.bytes()[skip..];
             skip = 0;
             if !bytes.is_empty() {

@@ -38,7 +38,7 @@ impl Default for RequestLimits {
 ///
 /// The queue keeps as many blocks outstanding as the peer sends in [`RequestLimits::request_queue_time`], so that the
 /// link stays full whatever its delay. Until the peer's rate is known it is in *slow start*: every block that arrives
-/// makes room for one more than itself, which doubles the depth per round trip. That ends with the first period between
+/// makes room for one more than itself, or two once the queue is deep, which doubles or triples the depth per round trip. That ends with the first period between
 /// ticks that was no faster than the one before.
 ///
 /// All times are on a clock that stands still while the queue is [paused](Self::pause).
@@ -80,7 +80,9 @@ enum Pace {
 }
 
 /// Before anything is known of the peer.
-const FIRST_DEPTH: u32 = 4;
+const FIRST_DEPTH: u32 = 2;
+/// A peer that has this many outstanding and keeps pace is a fast one far away: the depth triples per round trip from here.
+const HURRY: u32 = 32;
 /// A block on its way and one being sent: less would leave the link idle between them.
 const LEAST_DEPTH: u32 = 2;
 /// Slow start goes on while a period is faster than the last by more than this, in B/s.
@@ -182,7 +184,10 @@ impl RequestQueue {
         self.quiet_since = at;
         self.meter.add(u64::from(span.len));
         match self.pace {
-            Pace::SlowStart => self.depth = self.depth().saturating_add(1),
+            Pace::SlowStart => {
+                let depth = self.depth();
+                self.depth = depth.saturating_add(if depth < HURRY { 1 } else { 2 });
+            }
             Pace::Snubbed => self.pace = Pace::Steady,
             Pace::Steady => {}
         }

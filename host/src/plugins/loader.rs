@@ -75,9 +75,8 @@ impl PluginLibrary {
         let settings = settings.encode_root();
         let (mut plugin, mut error) = (ROption::RNone, Vec::new());
         // SAFETY: the function is that of a module whose layout was checked; everything lent lives through the call.
-        let status = unsafe {
-            self.module.open()(cx, settings.as_slice().into(), &mut plugin, Sink::to(&mut error))
-        };
+        let status =
+            unsafe { self.module.open()(cx, settings.as_slice().into(), &mut plugin, Sink::to(&mut error)) };
         match plugin {
             ROption::RSome(plugin) if status == HookStatus::HANDLED => Ok(plugin),
             _ if status == HookStatus::PANICKED => Err(OpenError::Panicked(self.last_panic())),

@@ -54,12 +54,6 @@ impl<P: Copy + Eq + Debug> Begun<P> {
         self.piece
     }
 
-    /// Every block, in order.
-    #[cfg(test)]
-    pub(super) fn blocks(&self) -> &[Block<P>] {
-        &self.blocks
-    }
-
     /// How many blocks nobody was asked for.
     pub(super) fn free(&self) -> u32 {
         self.free
