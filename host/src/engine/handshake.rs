@@ -119,7 +119,7 @@ impl Engine {
                 peer,
                 ErrorCode::PLUGIN_PANICKED,
                 Operation::UNKNOWN,
-                Severity::FAILURE,
+                Severity::NORMAL,
             );
         }
         self.state.announce_connection(peer);

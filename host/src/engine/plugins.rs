@@ -265,7 +265,7 @@ impl Engine {
                     peer,
                     ErrorCode::PLUGIN_PANICKED,
                     Operation::UNKNOWN,
-                    Severity::FAILURE,
+                    Severity::NORMAL,
                 );
             }
             Place::Torrent(torrent) => self.detach_from_torrent(plugin, torrent),
