@@ -109,6 +109,8 @@ impl Sim {
         name: &str,
         open: impl FnOnce(&mut SessionContext<'_>) -> SessionBox + Send + 'static,
     ) -> PluginId {
+        // Panics are reported with their place.
+        pilotfish_plugin::rt::install_hook(false);
         let open: OpenPlugin = Box::new(|cx| Ok(open(cx)));
         let source = PluginSource {
             name: name.to_owned(),

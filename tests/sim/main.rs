@@ -2,6 +2,8 @@
 #![allow(clippy::unwrap_used, missing_docs, reason = "these are tests")]
 
 mod disk;
+mod liars;
+mod plugins;
 mod speed;
 mod swarm;
 mod transfer;

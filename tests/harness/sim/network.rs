@@ -4,7 +4,7 @@ use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use pilotfish::engine::Input;
+use pilotfish::engine::{Input, SocketOperation};
 use pilotfish_plugin::PeerHandle;
 use rand::RngExt;
 
@@ -88,8 +88,8 @@ impl Sim {
         let listener = self.nodes.iter().position(|node| node.address == address && !node.stopped);
         self.trace.note(self.now, id.0, format_args!("dials {address}"));
         let Some(to) = listener.map(NodeId) else {
-            let refused = Input::Failed { peer, error: Some(ErrorKind::ConnectionRefused.into()) };
-            return self.handle(id, refused);
+            let (operation, error) = (SocketOperation::Connect, Some(ErrorKind::ConnectionRefused.into()));
+            return self.handle(id, Input::Failed { peer, operation, error });
         };
         let link = self.links.get(&(id.min(to), id.max(to))).unwrap_or(&self.link).clone();
         let mut local = self.nodes[id.0].address;
@@ -264,6 +264,6 @@ impl Sim {
         self.nodes[node.0].peers.remove(&peer.into_raw());
         self.trace.note(self.now, node.0, format_args!("loses {id}"));
         // Whatever the other end sends from now on is answered with a reset.
-        self.handle(node, Input::Failed { peer, error });
+        self.handle(node, Input::Failed { peer, operation: SocketOperation::Read, error });
     }
 }
