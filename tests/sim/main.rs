@@ -4,6 +4,7 @@
 mod disk;
 mod liars;
 mod plugins;
+mod session;
 mod speed;
 mod swarm;
 mod transfer;

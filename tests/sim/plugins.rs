@@ -43,7 +43,10 @@ fn plugins_are_asked_in_the_order_of_registration_until_one_handles_it() {
         let chain = log.iter().filter(|line| line.contains(hook)).take(3);
         chain.map(|line| line.split(' ').next().unwrap().to_owned()).collect()
     };
-    assert_eq!([of("peer.on_have_all"), of("session.added"), of("peer.sent_interested")], [["1", "2", "3"]; 3]);
+    assert_eq!(
+        [of("peer.on_have_all"), of("session.added"), of("peer.sent_interested")],
+        [["1", "2", "3"]; 3]
+    );
     assert_eq!(of("peer.on_unchoke"), ["1", "2", "1"]);
     // The engine never heard of the unchoke; what it may ask for while choked it has.
     let status = sim.status(leech, torrent);
@@ -196,11 +199,16 @@ fn a_panic_closes_the_connection_and_three_end_the_plugin() {
     assert_eq!(count(&logs[0], "peer.on_have_all"), 3);
     assert_eq!(count(&logs[0], "peer.on_disconnect"), 0);
     let panics: Vec<String> = (sim.alerts(leech))
-        .filter(|alert| matches!(alert, AlertKind::PluginPanicked { .. } | AlertKind::PluginQuarantined { .. }))
+        .filter(|alert| {
+            matches!(alert, AlertKind::PluginPanicked { .. } | AlertKind::PluginQuarantined { .. })
+        })
         .map(AlertKind::message)
         .collect();
     assert_eq!(panics.len(), 4, "{panics:?}");
-    assert!(panics[0].starts_with("plugin probe: on_have_all panicked at tests/sim/plugins.rs:"), "{panics:?}");
+    assert!(
+        panics[0].starts_with("plugin probe: on_have_all panicked at tests/sim/plugins.rs:"),
+        "{panics:?}"
+    );
     assert!(panics[0].ends_with("on purpose"), "{panics:?}");
     assert_eq!(panics[3], "plugin probe: quarantined after 3 panics");
 }

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use pilotfish::settings::Settings;
 use pilotfish_plugin::TorrentHandle;
 use pilotfish_tests::sim::{Content, Link, NodeId, Sim, Trace, talkative};
 
@@ -9,11 +10,15 @@ use pilotfish_tests::sim::{Content, Link, NodeId, Sim, Trace, talkative};
 fn fifty_nodes(seed: u64) -> Trace {
     let mut sim = Sim::new(seed);
     let content = Content::random(4, 2_000_000, 65_536);
-    let nodes: Vec<NodeId> = (0..50).map(|_| sim.node_with(talkative())).collect();
+    let nodes: Vec<NodeId> = (0..50).map(|_| sim.node()).collect();
     for (i, one) in nodes.iter().enumerate() {
         for (j, other) in nodes.iter().enumerate().skip(i + 1) {
             let latency = Duration::from_millis(5 + (i * 7 + j * 13) as u64 % 90);
-            sim.set_link(*one, *other, Link { latency, bandwidth: 500_000, loss_ppm: 20_000, ..Link::default() });
+            sim.set_link(
+                *one,
+                *other,
+                Link { latency, bandwidth: 500_000, loss_ppm: 20_000, ..Link::default() },
+            );
         }
     }
     let torrents: Vec<(NodeId, TorrentHandle)> = (nodes.iter().enumerate())
@@ -45,4 +50,44 @@ fn a_swarm_of_fifty_finishes_on_bad_links_and_after_a_partition() {
 fn the_same_seed_gives_the_same_run() {
     let traces = [fifty_nodes(6), fifty_nodes(6)];
     assert_eq!(traces[0], traces[1]);
+}
+
+#[test]
+fn a_seed_with_four_slots_serves_twenty_leeches_in_turn() {
+    let mut sim = Sim::new(7);
+    sim.link = Link { bandwidth: 200_000, ..Link::default() };
+    let content = Content::random(7, 400_000, 16_384);
+    let seed = sim.node_with(Settings { unchoke_slots_limit: 4, ..talkative() });
+    sim.seed(seed, &content);
+    // They do not know each other: everything comes from the seed.
+    let leeches: Vec<(NodeId, TorrentHandle)> = (0..20)
+        .map(|_| {
+            let leech = sim.node();
+            let torrent = sim.add(leech, &content);
+            sim.introduce(leech, torrent, seed);
+            (leech, torrent)
+        })
+        .collect();
+    // All have the few pieces that one may ask for while choked.
+    sim.run_for(Duration::from_secs(2));
+    let served = leeches.iter().filter(|(leech, torrent)| sim.status(*leech, *torrent).num_pieces > 5);
+    assert_eq!(served.count(), 4);
+    sim.run_until_finished(Duration::from_secs(600), &leeches);
+}
+
+#[test]
+fn in_the_end_game_a_slow_peer_holds_nobody_up() {
+    let mut sim = Sim::new(8);
+    let content = Content::random(8, 1_000_000, 65_536);
+    let [slow, fast, leech] = [sim.node(), sim.node(), sim.node()];
+    sim.set_link(slow, leech, Link { bandwidth: 2_000, ..Link::default() });
+    let torrent = sim.add(leech, &content);
+    for seed in [slow, fast] {
+        sim.seed(seed, &content);
+        sim.introduce(leech, torrent, seed);
+    }
+    // A block takes the slow one eight seconds.
+    sim.run_until_finished(Duration::from_secs(2), &[(leech, torrent)]);
+    let status = sim.status(leech, torrent);
+    assert!(status.total_redundant_bytes < 100_000, "{status:?}");
 }
