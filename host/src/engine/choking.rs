@@ -66,6 +66,9 @@ impl State {
                     return None;
                 }
                 let quota = 2 * u64::from(torrent.geometry().piece_length());
+                let sent = connection.payload_up.total() - connection.uploaded_at_unchoke;
+                // The meter knows nothing yet of what was sent since the last tick.
+                let held = connection.last_unchoke.map_or(0, |at| now.duration_since(at).as_secs()).max(1);
                 Some(Candidate {
                     peer,
                     interested: connection.peer_interested,
@@ -74,8 +77,8 @@ impl State {
                     exempt: false,
                     // A seed gives nothing for anything: only what it sends counts.
                     down_rate: if torrent.picker.is_finished() { 0 } else { connection.payload_down.rate() },
-                    up_rate: connection.payload_up.rate(),
-                    uploaded_since_unchoke: connection.payload_up.total() - connection.uploaded_at_unchoke,
+                    up_rate: connection.payload_up.rate().max(sent / held),
+                    uploaded_since_unchoke: sent,
                     quota,
                     last_unchoke: connection.last_unchoke.filter(|at| *at <= now),
                     last_optimistic: connection.last_optimistic,

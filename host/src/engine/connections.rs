@@ -49,7 +49,7 @@ impl Engine {
         t.candidates.connected(address, peer);
         t.peers.push(peer);
         if !self.sprout_peer(peer, torrent, Attach::OUTGOING) {
-            self.state.disconnect(peer, ErrorCode::PLUGIN_PANICKED, Operation::UNKNOWN, Severity::FAILURE);
+            self.state.disconnect(peer, ErrorCode::PLUGIN_PANICKED, Operation::UNKNOWN, Severity::NORMAL);
         }
         if self.open_peer(peer).is_some() {
             self.state.outputs.push_back(Output::Connect { peer, address });

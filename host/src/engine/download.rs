@@ -48,12 +48,20 @@ impl State {
         if only.is_some_and(<[PieceIndex]>::is_empty) {
             return;
         }
+        let parole = torrent.candidates.known(connection.known_as).is_some_and(|known| known.parole);
+        // What was asked of others is on its way: copies are asked for one at a time, of who has nothing else to do.
+        let endgame = !parole && torrent.picker.all_requested();
+        let room = match endgame {
+            true if connection.requests.is_empty() => 1,
+            true => return,
+            false => room,
+        };
         let options = PickOptions {
             suggested: &connection.suggested,
             only,
-            parole: torrent.candidates.known(connection.known_as).is_some_and(|known| known.parole),
+            parole,
             contiguous: connection.payload_down.rate() > FAST_PEER,
-            endgame: torrent.picker.all_requested(),
+            endgame,
         };
         let mut spans = Vec::new();
         torrent.picker.pick(peer, &connection.has, room, &options, rng, &mut spans);

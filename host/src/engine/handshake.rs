@@ -119,7 +119,7 @@ impl Engine {
                 peer,
                 ErrorCode::PLUGIN_PANICKED,
                 Operation::UNKNOWN,
-                Severity::FAILURE,
+                Severity::NORMAL,
             );
         }
         self.state.announce_connection(peer);
@@ -129,8 +129,13 @@ impl Engine {
 
     /// The peer's id came: its handshake is complete.
     pub(super) fn on_peer_id(&mut self, peer: PeerHandle, id: [u8; 20]) {
-        if let Some(error) = self.state.refuse_id(peer, id) {
-            return self.state.disconnect(peer, error, Operation::BITTORRENT, Severity::NORMAL);
+        let refusal = match self.state.duplicate(peer, id) {
+            _ if id == self.state.peer_id => Some((peer, ErrorCode::SELF_CONNECTION)),
+            duplicate => duplicate.map(|one| (one, ErrorCode::DUPLICATE_PEER_ID)),
+        };
+        if let Some((refused, error)) = refusal {
+            self.state.disconnect(refused, error, Operation::BITTORRENT, Severity::NORMAL);
+            self.pump();
         }
         let Some(connection) = self.open_peer(peer) else { return };
         connection.pid = id;
@@ -226,15 +231,17 @@ impl Engine {
 }
 
 impl State {
-    /// Whether a peer with this id is refused: ourselves, or one that is connected already.
-    fn refuse_id(&self, peer: PeerHandle, id: [u8; 20]) -> Option<ErrorCode> {
-        if id == self.peer_id {
-            return Some(ErrorCode::SELF_CONNECTION);
-        }
-        let torrent = self.peer(peer)?.torrent?;
-        let others = self.torrent(torrent)?.peers.iter().filter(|other| **other != peer);
-        let twin = others.filter_map(|other| self.peer(*other)).any(|c| c.pid == id && c.is_established());
-        twin.then_some(ErrorCode::DUPLICATE_PEER_ID)
+    /// Which connection has to go, if there is another one to the peer with this id. Of two that were opened at the same
+    /// time, one from each side, both sides must choose the same: the side with the greater id keeps the one it opened.
+    fn duplicate(&self, peer: PeerHandle, id: [u8; 20]) -> Option<PeerHandle> {
+        let connection = self.peer(peer)?;
+        let others = self.torrent(connection.torrent?)?.peers.iter().filter(|other| **other != peer);
+        let mut others = others.filter_map(|other| Some((*other, self.peer(*other)?)));
+        let (twin, other) = others.find(|(_, c)| c.pid == id && c.is_established())?;
+        // Anyone can claim an id: a connection that is in use only makes way for one from the same machine.
+        let crossed = other.outgoing != connection.outgoing && other.remote.ip() == connection.remote.ip();
+        let stays = connection.outgoing == (self.peer_id > id);
+        Some(if crossed && stays { twin } else { peer })
     }
 
     /// Whether the torrent has a connection to the same machine already, and only one is allowed. This machine is exempt:
@@ -244,7 +251,10 @@ impl State {
         let others = self.torrent(torrent).into_iter().flat_map(|t| &t.peers).filter(|other| **other != peer);
         !self.settings.allow_multiple_connections_per_ip
             && !ip.is_loopback()
-            && others.filter_map(|other| self.peer(*other)).any(|other| other.remote.ip() == ip)
+            // One that is being made may be the same peer's: its id will tell.
+            && others
+                .filter_map(|other| self.peer(*other))
+                .any(|other| other.is_established() && other.remote.ip() == ip)
     }
 
     /// The engine's own keys of our extended handshake (BEP 10; BEP 21 for `upload_only`).

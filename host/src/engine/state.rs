@@ -331,7 +331,7 @@ impl State {
         self.steps.push_back(Step::Fault { plugin, hook, place, text });
         if let Place::Peer(peer) = place {
             // At once, so that whatever else the engine does about this event is not taken for the reason.
-            self.disconnect(peer, ErrorCode::PLUGIN_PANICKED, Operation::UNKNOWN, Severity::FAILURE);
+            self.disconnect(peer, ErrorCode::PLUGIN_PANICKED, Operation::UNKNOWN, Severity::NORMAL);
         }
     }
 }

@@ -1,0 +1,274 @@
+//! Swarms of engines on one virtual clock: no sockets, no files, no sleeps, and the same run for the same seed.
+//!
+//! A [`Sim`] owns the engines, their disks and the network between them, and does for them what the driver, the operating
+//! system and time itself do otherwise. `PILOTFISH_SIM_SEED=N` replays a run.
+
+mod content;
+mod disk;
+mod link;
+mod network;
+mod node;
+mod probe;
+mod queue;
+mod trace;
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::time::{Duration, Instant};
+
+use pilotfish::alert::AlertKind;
+use pilotfish::command::{AddTorrent, Answer, Command, OpenPlugin, PluginSource, Ticket, TorrentStatus};
+use pilotfish::engine::Input;
+use pilotfish::settings::Settings;
+use pilotfish_plugin::{PeerSource, PluginId, SessionBox, SessionContext, TorrentHandle};
+use rand::SeedableRng;
+use rand::rngs::StdRng;
+
+pub use content::{Content, Data};
+pub use disk::Disk;
+pub use link::Link;
+pub use node::Node;
+pub use probe::{Act, Log, Probe};
+pub use trace::Trace;
+
+use disk::Visit;
+use network::Connection;
+use queue::Queue;
+
+/// A swarm and its world.
+pub struct Sim {
+    seed: u64,
+    rng: StdRng,
+    epoch: Instant,
+    now: Duration,
+    queue: Queue<Event>,
+    nodes: Vec<Node>,
+    connections: Vec<Connection>,
+    /// What new connections are like, unless `links` says otherwise.
+    pub link: Link,
+    links: BTreeMap<(NodeId, NodeId), Link>,
+    /// What a partition holds up.
+    held: Vec<Event>,
+    trace: Trace,
+    tickets: u64,
+    scratch: Vec<u8>,
+}
+
+/// One node of a [`Sim`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct NodeId(usize);
+
+#[derive(Debug)]
+enum Event {
+    Timer(NodeId),
+    Disk(NodeId, Visit),
+    Net(usize, network::Step),
+}
+
+impl Sim {
+    /// An empty world.
+    pub fn new(seed: u64) -> Self {
+        let seed = std::env::var("PILOTFISH_SIM_SEED").ok().map_or(seed, |text| text.parse().unwrap());
+        Self {
+            seed,
+            rng: StdRng::seed_from_u64(seed),
+            epoch: Instant::now(),
+            now: Duration::ZERO,
+            queue: Queue::new(),
+            nodes: Vec::new(),
+            connections: Vec::new(),
+            link: Link::default(),
+            links: BTreeMap::new(),
+            held: Vec::new(),
+            trace: Trace::default(),
+            tickets: 0,
+            scratch: vec![0; 64 << 10],
+        }
+    }
+
+    /// A node with these settings, which listens.
+    pub fn node_with(&mut self, settings: Settings) -> NodeId {
+        let id = NodeId(self.nodes.len());
+        let [_, _, high, low] = (id.0 as u32 + 1).to_be_bytes();
+        let address = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(10, 0, high, low)), 6881);
+        let seed = self.seed.wrapping_mul(1_000).wrapping_add(id.0 as u64);
+        self.nodes.push(Node::new(settings, seed, address, self.epoch + self.now));
+        self.handle(id, Input::Listening(address));
+        id
+    }
+
+    /// A node with the default settings that reports every alert.
+    pub fn node(&mut self) -> NodeId {
+        self.node_with(talkative())
+    }
+
+    /// Registers a plugin that is linked in.
+    pub fn plug(
+        &mut self,
+        node: NodeId,
+        name: &str,
+        open: impl FnOnce(&mut SessionContext<'_>) -> SessionBox + Send + 'static,
+    ) -> PluginId {
+        // Panics are reported with their place.
+        pilotfish_plugin::rt::install_hook(false);
+        let open: OpenPlugin = Box::new(|cx| Ok(open(cx)));
+        let source = PluginSource {
+            name: name.to_owned(),
+            take_panic: pilotfish_plugin::rt::LINKED_TAKE_PANIC,
+            open,
+            saved_state: None,
+        };
+        let id = self.nodes[node.0].engine.add_plugin(source).unwrap();
+        self.settle(node);
+        id
+    }
+
+    /// Adds a torrent.
+    pub fn add(&mut self, node: NodeId, content: &Content) -> TorrentHandle {
+        let torrent = AddTorrent::new(content.metainfo.clone());
+        match self.ask(node, |ticket| Command::AddTorrent(ticket, Box::new(torrent))) {
+            Answer::Added(added) => added.unwrap(),
+            other => panic!("an added torrent was answered with {other:?}"),
+        }
+    }
+
+    /// Adds a torrent whose files are there.
+    pub fn seed(&mut self, node: NodeId, content: &Content) -> TorrentHandle {
+        self.nodes[node.0].disk.put(".", content);
+        self.add(node, content)
+    }
+
+    /// Tells `node`'s torrent of another node.
+    pub fn introduce(&mut self, node: NodeId, torrent: TorrentHandle, to: NodeId) {
+        let address = self.nodes[to.0].address;
+        self.command(node, Command::ConnectPeer { torrent, address, source: PeerSource::TRACKER });
+    }
+
+    /// A command without an answer.
+    pub fn command(&mut self, node: NodeId, command: Command) {
+        self.handle(node, Input::Command(command));
+    }
+
+    /// A command with an answer.
+    pub fn ask(&mut self, node: NodeId, command: impl FnOnce(Ticket) -> Command) -> Answer {
+        self.tickets += 1;
+        let ticket = Ticket(self.tickets);
+        self.command(node, command(ticket));
+        self.nodes[node.0].answers.remove(&ticket).expect("no answer")
+    }
+
+    /// A torrent's figures.
+    pub fn status(&mut self, node: NodeId, torrent: TorrentHandle) -> TorrentStatus {
+        match self.ask(node, |ticket| Command::Status(ticket, torrent)) {
+            Answer::Status(Some(status)) => *status,
+            other => panic!("no status, but {other:?}"),
+        }
+    }
+
+    /// Whether a torrent has all it wants.
+    pub fn is_finished(&mut self, node: NodeId, torrent: TorrentHandle) -> bool {
+        self.status(node, torrent).is_finished()
+    }
+
+    /// Virtual time since the beginning.
+    pub fn now(&self) -> Duration {
+        self.now
+    }
+
+    /// A hash of everything that happened.
+    pub fn trace(&self) -> Trace {
+        self.trace
+    }
+
+    pub fn at(&self, node: NodeId) -> &Node {
+        &self.nodes[node.0]
+    }
+
+    pub fn disk(&mut self, node: NodeId) -> &mut Disk {
+        &mut self.nodes[node.0].disk
+    }
+
+    /// The alerts of a node so far.
+    pub fn alerts(&self, node: NodeId) -> impl Iterator<Item = &AlertKind> {
+        self.nodes[node.0].alerts.iter().map(|alert| &alert.kind)
+    }
+
+    /// Nothing is done by a node's disk for so long.
+    pub fn stall(&mut self, node: NodeId, time: Duration) {
+        self.nodes[node.0].disk.stalled_until = self.now + time;
+    }
+
+    /// Lets time pass.
+    pub fn run_for(&mut self, time: Duration) {
+        let end = self.now + time;
+        while self.queue.next_at().is_some_and(|at| at <= end) {
+            self.step();
+        }
+        self.now = end;
+    }
+
+    /// Lets time pass until something is so, which is looked at whenever something happened. Panics after so long.
+    pub fn run_until(&mut self, limit: Duration, mut done: impl FnMut(&mut Self) -> bool) {
+        let end = self.now + limit;
+        while !done(self) {
+            assert!(self.queue.next_at().is_some_and(|at| at <= end), "not done after {limit:?}: {self:?}");
+            self.step();
+        }
+    }
+
+    /// Lets time pass until torrents are finished. Looks once per tenth of a second.
+    pub fn run_until_finished(&mut self, limit: Duration, torrents: &[(NodeId, TorrentHandle)]) {
+        let end = self.now + limit;
+        let mut left = torrents.to_vec();
+        loop {
+            left.retain(|(node, torrent)| !self.is_finished(*node, *torrent));
+            if left.is_empty() {
+                return;
+            }
+            assert!(self.now < end, "not finished after {limit:?}: {left:?}: {self:?}");
+            self.run_for(Duration::from_millis(100));
+        }
+    }
+
+    fn step(&mut self) {
+        let Some((at, event)) = self.queue.pop() else { return };
+        self.now = self.now.max(at);
+        match event {
+            Event::Timer(node) => self.on_timer(node),
+            Event::Disk(node, visit) => self.on_disk(node, visit),
+            Event::Net(connection, step) => self.on_network(connection, step),
+        }
+    }
+
+    fn instant(&self) -> Instant {
+        self.epoch + self.now
+    }
+}
+
+/// The default settings, with every alert.
+pub fn talkative() -> Settings {
+    Settings {
+        alert_mask: pilotfish_plugin::AlertCategory::ALL,
+        alert_queue_size: 1_000_000,
+        ..Settings::default()
+    }
+}
+
+impl std::fmt::Debug for Sim {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        writeln!(f, "at {:?} with seed {}", self.now, self.seed)?;
+        for (i, node) in self.nodes.iter().enumerate() {
+            let last = node.alerts.iter().rev().take(3).map(|alert| alert.kind.message());
+            writeln!(f, "  node {i}: {:?}; {:?}", node.engine, last.collect::<Vec<_>>())?;
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Sim {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("PILOTFISH_SIM_SEED={} replays this run, which ended at {:?}", self.seed, self.now);
+        }
+    }
+}

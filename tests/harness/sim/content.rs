@@ -1,0 +1,84 @@
+//! A torrent and the data that belongs to it.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use pilotfish::metainfo::{BLOCK_SIZE, CreateOptions, Creator, FileLayout, Metainfo, NewFile};
+use rand::rngs::StdRng;
+use rand::{Rng, SeedableRng};
+
+/// A torrent and its data.
+#[derive(Clone)]
+pub struct Content {
+    pub metainfo: Metainfo,
+    pub data: Data,
+}
+
+/// The bytes of a torrent.
+#[derive(Clone)]
+pub enum Data {
+    /// Kept in memory, and hashed.
+    Bytes(Arc<Vec<u8>>),
+    /// Each block is its own number and then zeros: as long as one likes, and never hashed.
+    Numbered,
+}
+
+impl Content {
+    /// A torrent of one file of random data.
+    pub fn random(seed: u64, length: usize, piece_length: u32) -> Self {
+        Self::folder(seed, &[length], piece_length)
+    }
+
+    /// A torrent of several files of random data.
+    pub fn folder(seed: u64, lengths: &[usize], piece_length: u32) -> Self {
+        let mut data = vec![0; lengths.iter().sum()];
+        StdRng::seed_from_u64(seed).fill_bytes(&mut data);
+        let options = CreateOptions { piece_length: Some(piece_length), ..CreateOptions::default() };
+        let file = |(i, length): (usize, &usize)| NewFile {
+            path: Path::new(&format!("{i}.bin")).to_owned(),
+            length: *length as u64,
+            executable: false,
+        };
+        let files = lengths.iter().enumerate().map(file).collect();
+        let mut creator = Creator::folder(&format!("content-{seed}"), files, options).unwrap();
+        creator.update(&data).unwrap();
+        let metainfo = Metainfo::parse(&creator.finish().unwrap()).unwrap();
+        Self { metainfo, data: Data::Bytes(Arc::new(data)) }
+    }
+
+    /// A torrent that is too large to keep or to hash.
+    pub fn numbered(length: u64, piece_length: u32) -> Self {
+        let pieces = vec![0; 20 * length.div_ceil(piece_length.into()) as usize];
+        let mut file = format!(
+            "d4:infod6:lengthi{length}e4:name8:numbered12:piece lengthi{piece_length}e6:pieces{}:",
+            pieces.len()
+        )
+        .into_bytes();
+        file.extend(pieces);
+        file.extend(b"ee");
+        Self { metainfo: Metainfo::parse(&file).unwrap(), data: Data::Numbered }
+    }
+
+    pub fn layout(&self) -> &Arc<FileLayout> {
+        self.metainfo.layout()
+    }
+
+    /// All bytes of a torrent that is kept in memory.
+    pub fn bytes(&self) -> &[u8] {
+        match &self.data {
+            Data::Bytes(bytes) => bytes,
+            Data::Numbered => &[],
+        }
+    }
+}
+
+/// What stands at the start of a [numbered](Data::Numbered) block.
+pub(super) fn number(offset: u64) -> [u8; 8] {
+    (offset / u64::from(BLOCK_SIZE)).to_le_bytes()
+}
+
+/// Whether a numbered block is right; looks at its first bytes only.
+pub(super) fn is_numbered(offset: u64, data: &Bytes) -> bool {
+    data.starts_with(&number(offset))
+}

@@ -1,0 +1,392 @@
+//! A disk in memory, with the rules of the real one (`host/src/disk`): the jobs of a piece are done in order and all that
+//! wait are taken together, pieces overtake each other, and a block that is there is not written again.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::ops::RangeInclusive;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use pilotfish::job::{DiskDone, DiskError, DiskJob, ReadToken, StorageId};
+use pilotfish::metainfo::{BlockSpan, FileLayout, Geometry, PieceHashes, PieceIndex};
+use pilotfish::wire::BlockPool;
+use rand::RngExt;
+use rand::rngs::StdRng;
+
+use super::content::{Content, Data, is_numbered, number};
+
+/// The disk of one node.
+pub struct Disk {
+    /// How long it takes until the jobs of a piece are looked at.
+    pub latency: RangeInclusive<Duration>,
+    /// Nothing is done before then.
+    pub stalled_until: Duration,
+    /// So many more writes fail.
+    pub failing_writes: usize,
+    /// So many more reads fail.
+    pub failing_reads: usize,
+    /// Reads of these pieces have a wrong bit.
+    pub lies: BTreeSet<u32>,
+    files: BTreeMap<Key, Files>,
+    storages: BTreeMap<StorageId, Storage>,
+    pool: BlockPool,
+}
+
+/// Something that the disk does after a while; see [`Disk::carry_out`].
+#[derive(Debug)]
+pub enum Visit {
+    Answer(Box<DiskDone>),
+    Open(StorageId),
+    Piece(StorageId, PieceIndex),
+}
+
+/// What comes of a job or a visit.
+#[derive(Default)]
+pub struct Outcome {
+    pub answers: Vec<DiskDone>,
+    pub visits: Vec<Visit>,
+}
+
+/// Folder and torrent.
+type Key = (PathBuf, String);
+
+enum Files {
+    Memory(Vec<u8>),
+    /// [`Data::Numbered`], and whether it is there from the start.
+    Numbered(bool),
+}
+
+struct Storage {
+    key: Key,
+    layout: Arc<FileLayout>,
+    hashes: Arc<PieceHashes>,
+    pieces: BTreeMap<PieceIndex, Piece>,
+    verified: BTreeSet<PieceIndex>,
+    /// Pieces of a check that are not done yet.
+    unchecked: u32,
+    /// Whether to delete the files.
+    closing: Option<bool>,
+}
+
+#[derive(Default)]
+struct Piece {
+    waiting: Vec<PieceJob>,
+    /// Blocks that are written, by number.
+    written: BTreeSet<u32>,
+    /// A numbered block was wrong.
+    spoilt: bool,
+    scheduled: bool,
+}
+
+enum PieceJob {
+    Write(BlockSpan, Bytes),
+    Forget,
+    Read(BlockSpan, ReadToken),
+    Check,
+}
+
+impl Disk {
+    pub fn new(pool: BlockPool) -> Self {
+        Self {
+            latency: Duration::from_micros(200)..=Duration::from_millis(5),
+            stalled_until: Duration::ZERO,
+            failing_writes: 0,
+            failing_reads: 0,
+            lies: BTreeSet::new(),
+            files: BTreeMap::new(),
+            storages: BTreeMap::new(),
+            pool,
+        }
+    }
+
+    /// Has the files of a torrent there before anything is asked.
+    pub fn put(&mut self, folder: impl Into<PathBuf>, content: &Content) {
+        let files = match &content.data {
+            Data::Bytes(bytes) => Files::Memory(bytes.to_vec()),
+            Data::Numbered => Files::Numbered(true),
+        };
+        self.files.insert((folder.into(), content.metainfo.name().to_owned()), files);
+    }
+
+    /// Has what is written to the files of a numbered torrent looked at, and not kept.
+    pub fn expect_numbered(&mut self, folder: impl Into<PathBuf>, content: &Content) {
+        self.files.insert((folder.into(), content.metainfo.name().to_owned()), Files::Numbered(false));
+    }
+
+    /// The data of a torrent; empty if there is none.
+    pub fn bytes(&mut self, folder: impl Into<PathBuf>, content: &Content) -> &mut [u8] {
+        match self.files.get_mut(&(folder.into(), content.metainfo.name().to_owned())) {
+            Some(Files::Memory(bytes)) => bytes,
+            _ => &mut [],
+        }
+    }
+
+    /// How long the next visit takes.
+    pub fn delay(&self, now: Duration, rng: &mut StdRng) -> Duration {
+        let nanos = self.latency.start().as_nanos() as u64..=self.latency.end().as_nanos() as u64;
+        (now + Duration::from_nanos(rng.random_range(nanos))).max(self.stalled_until)
+    }
+
+    /// Takes a job; what it brings is done later.
+    pub fn submit(&mut self, job: DiskJob) -> Outcome {
+        match job {
+            DiskJob::Open { storage, layout, hashes, root } => {
+                let key = (root, layout.name().to_owned());
+                let (pieces, verified) = Default::default();
+                let fresh = Storage { key, layout, hashes, pieces, verified, unchecked: 0, closing: None };
+                assert!(self.storages.insert(storage, fresh).is_none(), "a storage is opened twice");
+                Outcome::visit(Visit::Open(storage))
+            }
+            DiskJob::Check { storage } => self.check(storage),
+            DiskJob::Write { storage, span, data } => {
+                assert_eq!(data.len(), span.len as usize, "a block and its data differ in length");
+                let refused = DiskDone::Written { storage, span, result: Err(error("open", "closed")) };
+                self.enqueue(storage, span.piece, PieceJob::Write(span, data), refused)
+            }
+            DiskJob::Read { storage, span, token } => {
+                let refused = DiskDone::Read { storage, span, token, data: Err(error("open", "closed")) };
+                self.enqueue(storage, span.piece, PieceJob::Read(span, token), refused)
+            }
+            DiskJob::Forget { storage, piece } => {
+                let nothing = DiskDone::Closed { storage };
+                let mut outcome = self.enqueue(storage, piece, PieceJob::Forget, nothing);
+                outcome.visits.retain(|visit| matches!(visit, Visit::Piece(..)));
+                outcome
+            }
+            DiskJob::Close { storage, delete_files } => match self.storages.get_mut(&storage) {
+                Some(open) => {
+                    open.closing = Some(delete_files);
+                    self.close_if_idle(storage)
+                }
+                None => Outcome::visit(Visit::Answer(Box::new(DiskDone::Closed { storage }))),
+            },
+        }
+    }
+
+    /// Does what is due.
+    pub fn carry_out(&mut self, visit: Visit) -> Outcome {
+        match visit {
+            Visit::Answer(answer) => Outcome { answers: vec![*answer], visits: Vec::new() },
+            Visit::Open(storage) => {
+                let there = self.storages.get(&storage).map(|open| match self.files.get(&open.key) {
+                    Some(Files::Numbered(there)) => *there,
+                    Some(Files::Memory(_)) => true,
+                    None => false,
+                });
+                let existing = there.ok_or_else(|| error("open", "closed"));
+                Outcome { answers: vec![DiskDone::Opened { storage, existing }], visits: Vec::new() }
+            }
+            Visit::Piece(storage, piece) => self.visit(storage, piece),
+        }
+    }
+
+    fn check(&mut self, storage: StorageId) -> Outcome {
+        let Some(open) = self.storages.get_mut(&storage).filter(|open| open.closing.is_none()) else {
+            let result = Err(error("open", "closed"));
+            return Outcome::visit(Visit::Answer(Box::new(DiskDone::CheckFinished { storage, result })));
+        };
+        let geometry = open.layout.geometry();
+        open.unchecked += geometry.num_pieces();
+        let mut outcome = Outcome::default();
+        for piece in geometry.pieces() {
+            let nothing = DiskDone::Closed { storage };
+            outcome.visits.extend(self.enqueue(storage, piece, PieceJob::Check, nothing).visits);
+        }
+        outcome
+    }
+
+    fn enqueue(
+        &mut self,
+        storage: StorageId,
+        piece: PieceIndex,
+        job: PieceJob,
+        refused: DiskDone,
+    ) -> Outcome {
+        let Some(open) = self.storages.get_mut(&storage).filter(|open| open.closing.is_none()) else {
+            return Outcome::visit(Visit::Answer(Box::new(refused)));
+        };
+        let queue = open.pieces.entry(piece).or_default();
+        queue.waiting.push(job);
+        if std::mem::replace(&mut queue.scheduled, true) {
+            return Outcome::default();
+        }
+        Outcome::visit(Visit::Piece(storage, piece))
+    }
+
+    fn visit(&mut self, storage: StorageId, piece: PieceIndex) -> Outcome {
+        let Some(open) = self.storages.get_mut(&storage) else { return Outcome::default() };
+        let queue = open.pieces.entry(piece).or_default();
+        let jobs = std::mem::take(&mut queue.waiting);
+        queue.scheduled = false;
+        let mut outcome = Outcome::default();
+        let mut blocks = Vec::new();
+        for job in jobs {
+            // Writes are sorted among themselves, so that neighbours meet. Everything else keeps its place.
+            if let PieceJob::Write(span, data) = job {
+                blocks.push((span, data));
+                continue;
+            }
+            self.write(storage, piece, std::mem::take(&mut blocks), &mut outcome.answers);
+            self.other(storage, piece, job, &mut outcome.answers);
+        }
+        self.write(storage, piece, blocks, &mut outcome.answers);
+        outcome.visits = self.close_if_idle(storage).visits;
+        outcome
+    }
+
+    fn write(
+        &mut self,
+        storage: StorageId,
+        piece: PieceIndex,
+        mut blocks: Vec<(BlockSpan, Bytes)>,
+        answers: &mut Vec<DiskDone>,
+    ) {
+        let Some(open) = self.storages.get_mut(&storage) else { return };
+        let geometry = open.layout.geometry();
+        blocks.sort_by_key(|(span, _)| span.start);
+        for run in blocks.chunk_by(|(left, _), (right, _)| left.end() == right.start) {
+            let good = run.iter().position(|_| {
+                let fails = self.failing_writes > 0;
+                self.failing_writes -= usize::from(fails);
+                fails
+            });
+            let (good, bad) = run.split_at(good.unwrap_or(run.len()));
+            for (span, data) in good {
+                assert_eq!(geometry.block(piece, span.block_index()), Some(*span), "this is not a block");
+                open.write(&mut self.files, *span, data);
+            }
+            answers.extend(written(storage, good, Ok(())));
+            answers.extend(written(storage, bad, Err(error("write", "the disk is full"))));
+        }
+        let queue = open.pieces.entry(piece).or_default();
+        if queue.written.len() == geometry.blocks_in(piece) as usize {
+            let passed = open.is_right(&self.files, piece);
+            answers.push(DiskDone::Hashed { storage, piece, passed: Ok(passed) });
+        }
+    }
+
+    fn other(&mut self, storage: StorageId, piece: PieceIndex, job: PieceJob, answers: &mut Vec<DiskDone>) {
+        let Some(open) = self.storages.get_mut(&storage) else { return };
+        match job {
+            PieceJob::Write(..) => {}
+            PieceJob::Forget => {
+                open.forget(piece);
+                open.verified.remove(&piece);
+            }
+            PieceJob::Read(span, token) => {
+                let fails = self.failing_reads > 0;
+                self.failing_reads -= usize::from(fails);
+                let data = match fails {
+                    true => Err(error("read", "the disk is broken")),
+                    false => Ok(open.read(&self.files, &self.pool, span, self.lies.contains(&piece.get()))),
+                };
+                answers.push(DiskDone::Read { storage, span, token, data });
+            }
+            PieceJob::Check => {
+                open.unchecked -= 1;
+                if open.closing.is_none() {
+                    open.forget(piece);
+                    let have = open.is_right(&self.files, piece);
+                    answers.push(DiskDone::Checked { storage, piece, have });
+                }
+                if open.unchecked == 0 {
+                    answers.push(DiskDone::CheckFinished { storage, result: Ok(()) });
+                }
+            }
+        }
+    }
+
+    fn close_if_idle(&mut self, storage: StorageId) -> Outcome {
+        let Some(open) = self.storages.get(&storage) else { return Outcome::default() };
+        let Some(delete) = open.closing.filter(|_| open.pieces.values().all(|piece| !piece.scheduled)) else {
+            return Outcome::default();
+        };
+        if let Some(closed) = self.storages.remove(&storage).filter(|_| delete) {
+            self.files.remove(&closed.key);
+        }
+        Outcome::visit(Visit::Answer(Box::new(DiskDone::Closed { storage })))
+    }
+}
+
+impl Outcome {
+    fn visit(visit: Visit) -> Self {
+        Self { answers: Vec::new(), visits: vec![visit] }
+    }
+}
+
+impl Storage {
+    fn write(&mut self, files: &mut BTreeMap<Key, Files>, span: BlockSpan, data: &Bytes) {
+        let (geometry, queue) = (self.layout.geometry(), self.pieces.entry(span.piece).or_default());
+        if self.verified.contains(&span.piece) || !queue.written.insert(span.block_index()) {
+            return;
+        }
+        let empty = || Files::Memory(vec![0; geometry.total() as usize]);
+        let offset = offset(geometry, span);
+        match files.entry(self.key.clone()).or_insert_with(empty) {
+            Files::Memory(all) => all[offset as usize..][..data.len()].copy_from_slice(data),
+            Files::Numbered(_) => queue.spoilt |= !is_numbered(offset, data),
+        }
+    }
+
+    /// Hashes a piece, and forgets what was written of it.
+    fn is_right(&mut self, files: &BTreeMap<Key, Files>, piece: PieceIndex) -> bool {
+        let geometry = self.layout.geometry();
+        let right = match files.get(&self.key) {
+            Some(Files::Memory(all)) => {
+                let start = geometry.offset(piece) as usize;
+                let mut hasher = self.hashes.hasher();
+                hasher.update(&all[start..][..geometry.piece_size(piece) as usize]);
+                self.hashes.matches(piece, &hasher.finish())
+            }
+            Some(Files::Numbered(_)) => self.pieces.get(&piece).is_none_or(|piece| !piece.spoilt),
+            None => false,
+        };
+        self.forget(piece);
+        match right {
+            true => self.verified.insert(piece),
+            false => self.verified.remove(&piece),
+        };
+        right
+    }
+
+    fn forget(&mut self, piece: PieceIndex) {
+        if let Some(piece) = self.pieces.get_mut(&piece) {
+            piece.written.clear();
+            piece.spoilt = false;
+        }
+    }
+
+    fn read(&self, files: &BTreeMap<Key, Files>, pool: &BlockPool, span: BlockSpan, lie: bool) -> Bytes {
+        let offset = offset(self.layout.geometry(), span);
+        let mut buffer = pool.take(span.len);
+        let data = buffer.unfilled_mut();
+        match files.get(&self.key) {
+            Some(Files::Memory(all)) => data.copy_from_slice(&all[offset as usize..][..span.len as usize]),
+            Some(Files::Numbered(_)) => data[..8].copy_from_slice(&number(offset)),
+            None => {}
+        }
+        data[0] ^= u8::from(lie);
+        buffer.advance(span.len as usize);
+        buffer.freeze()
+    }
+}
+
+fn offset(geometry: Geometry, span: BlockSpan) -> u64 {
+    geometry.offset(span.piece) + u64::from(span.start)
+}
+
+/// The answer for a run of blocks.
+fn written(
+    storage: StorageId,
+    run: &[(BlockSpan, Bytes)],
+    result: Result<(), DiskError>,
+) -> Option<DiskDone> {
+    let ((first, _), (last, _)) = (run.first()?, run.last()?);
+    Some(DiskDone::Written { storage, span: BlockSpan { len: last.end() - first.start, ..*first }, result })
+}
+
+fn error(operation: &'static str, text: &str) -> DiskError {
+    DiskError { operation, path: "sim".into(), error: Arc::new(io::Error::other(text)) }
+}

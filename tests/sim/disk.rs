@@ -1,0 +1,93 @@
+//! Disks that are late, full, broken or stuck.
+
+use std::time::Duration;
+
+use pilotfish::alert::AlertKind;
+use pilotfish::command::Command;
+use pilotfish::settings::Settings;
+use pilotfish_plugin::TorrentHandle;
+use pilotfish_tests::sim::{Content, Link, NodeId, Sim, talkative};
+
+const LIMIT: Duration = Duration::from_secs(120);
+
+fn pair(sim: &mut Sim, content: &Content, settings: Settings) -> (NodeId, NodeId, TorrentHandle) {
+    let [seed, leech] = [sim.node(), sim.node_with(settings)];
+    sim.seed(seed, content);
+    let torrent = sim.add(leech, content);
+    sim.introduce(leech, torrent, seed);
+    (seed, leech, torrent)
+}
+
+#[test]
+fn a_disk_that_answers_late_and_out_of_order_changes_nothing_but_the_time() {
+    let mut sim = Sim::new(10);
+    let content = Content::random(10, 3_000_000, 131_072);
+    let (seed, leech, torrent) = pair(&mut sim, &content, talkative());
+    for node in [seed, leech] {
+        sim.disk(node).latency = Duration::ZERO..=Duration::from_millis(700);
+    }
+    sim.run_until_finished(LIMIT, &[(leech, torrent)]);
+    assert_eq!(sim.disk(leech).bytes(".", &content), content.bytes());
+    assert_eq!(sim.status(leech, torrent).total_redundant_bytes, 0);
+}
+
+#[test]
+fn a_write_that_fails_stops_the_torrent_and_a_resume_gets_every_block() {
+    let mut sim = Sim::new(11);
+    let content = Content::random(11, 3_000_000, 131_072);
+    let (_, leech, torrent) = pair(&mut sim, &content, talkative());
+    sim.run_until(LIMIT, |sim| sim.status(leech, torrent).num_pieces > 2);
+    sim.disk(leech).failing_writes = 3;
+    sim.run_until(LIMIT, |sim| sim.status(leech, torrent).error.is_some());
+    sim.run_for(Duration::from_secs(3));
+    let status = sim.status(leech, torrent);
+    assert!(status.paused && status.num_peers == 0, "{status:?}");
+    assert_eq!(status.error.as_deref(), Some("cannot write sim: the disk is full"));
+    assert_eq!(sim.alerts(leech).filter(|alert| matches!(alert, AlertKind::FileError { .. })).count(), 1);
+
+    sim.disk(leech).failing_writes = 0;
+    sim.command(leech, Command::ResumeTorrent(torrent));
+    assert_eq!(sim.status(leech, torrent).error, None);
+    sim.run_until_finished(LIMIT, &[(leech, torrent)]);
+    assert_eq!(sim.disk(leech).bytes(".", &content), content.bytes());
+}
+
+#[test]
+fn a_read_that_fails_stops_the_seed() {
+    let mut sim = Sim::new(12);
+    let content = Content::random(12, 1_000_000, 131_072);
+    let (seed, leech, torrent) = pair(&mut sim, &content, talkative());
+    sim.run_until(LIMIT, |sim| sim.status(leech, torrent).num_pieces > 1);
+    sim.disk(seed).failing_reads = 1;
+    sim.run_for(Duration::from_secs(2));
+    assert!(sim.alerts(seed).any(|alert| matches!(alert, AlertKind::FileError { .. })));
+    assert!(!sim.is_finished(leech, torrent));
+}
+
+#[test]
+fn a_disk_that_stands_still_for_two_seconds_does_not_fill_the_memory() {
+    let mut sim = Sim::new(13);
+    sim.link = Link { bandwidth: 20_000_000, window: 64 << 20, chunk: 1..=128_000, ..Link::default() };
+    let content = Content::numbered(256 << 20, 256 << 10);
+    let settings = Settings { max_queued_disk_bytes: 2 << 20, ..talkative() };
+    let [seed, leech] = [sim.node(), sim.node_with(settings)];
+    let torrent = sim.add(leech, &content);
+    sim.disk(leech).expect_numbered(".", &content);
+    sim.seed(seed, &content);
+    sim.introduce(leech, torrent, seed);
+    sim.run_for(Duration::from_secs(2));
+    sim.stall(leech, Duration::from_secs(2));
+    let before = sim.status(leech, torrent);
+    let mut most = 0;
+    for _ in 0..200 {
+        sim.run_for(Duration::from_millis(10));
+        most = most.max(sim.at(leech).engine.blocks_in_use());
+    }
+    assert!(most << 14 > 2 << 20, "only {most} blocks: the disk was never behind");
+    // Twice what may be queued, and one block that is arriving.
+    assert!(most << 14 <= (4 << 20) + (1 << 15), "{most} blocks");
+    sim.run_for(Duration::from_secs(1));
+    let after = sim.status(leech, torrent);
+    assert!(after.num_pieces > before.num_pieces + 50, "{before:?} {after:?}");
+    assert_eq!(after.num_peers, 1);
+}

@@ -1,0 +1,10 @@
+//! Whole swarms of engines on one virtual clock. What they are made of is in `harness/sim`.
+#![allow(clippy::unwrap_used, missing_docs, reason = "these are tests")]
+
+mod disk;
+mod liars;
+mod plugins;
+mod session;
+mod speed;
+mod swarm;
+mod transfer;
