@@ -53,10 +53,16 @@ impl State {
             only,
             parole: torrent.candidates.known(connection.known_as).is_some_and(|known| known.parole),
             contiguous: connection.payload_down.rate() > FAST_PEER,
-            endgame: torrent.picker.all_requested(),
+            endgame: false,
         };
         let mut spans = Vec::new();
         torrent.picker.pick(peer, &connection.has, room, &options, rng, &mut spans);
+        // What others owe us is asked of a peer that owes us nothing itself, one block at a time, as by libtorrent: a
+        // whole queue of such blocks would mostly come twice.
+        if spans.is_empty() && connection.requests.is_empty() && torrent.picker.all_requested() {
+            let options = PickOptions { endgame: true, ..options };
+            torrent.picker.pick(peer, &connection.has, 1, &options, rng, &mut spans);
+        }
         for span in &spans {
             connection.requests.sent(*span, now);
         }
