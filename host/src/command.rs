@@ -2,8 +2,12 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 
-use pilotfish_plugin::{PeerSource, PieceIndex, TorrentHandle, TorrentState, Userdata};
+use pilotfish_plugin::rt::{HookStatus, LINKED_TAKE_PANIC, Sink};
+use pilotfish_plugin::{
+    PeerSource, PieceIndex, SessionBox, SessionContext, TorrentBox, TorrentHandle, TorrentState, Userdata,
+};
 
 use crate::metainfo::{InfoHashes, Metainfo};
 
@@ -47,6 +51,10 @@ pub enum Command {
     PauseSession(bool),
     /// Changes a setting by libtorrent's name; answered by [`Answer::Setting`].
     Set(Ticket, String, String),
+    /// Registers a plugin; answered by [`Answer::Plugin`].
+    AddPlugin(Ticket, PluginSource),
+    /// Attaches a plugin to a running torrent.
+    AddTorrentExtension(TorrentHandle, TorrentExtension),
     /// The figures of a torrent; answered by [`Answer::Status`].
     Status(Ticket, TorrentHandle),
     /// What plugins want to keep; answered by [`Answer::State`].
@@ -68,6 +76,8 @@ pub enum Answer {
     Added(Result<TorrentHandle, AddTorrentError>),
     /// Whether a setting was changed.
     Setting(Result<(), crate::settings::SettingError>),
+    /// Why a plugin was not registered.
+    Plugin(Result<(), String>),
     /// A torrent's figures; `None` if it is gone.
     Status(Option<Box<TorrentStatus>>),
     /// Per plugin, the bencoded dictionary that it keeps.
@@ -87,6 +97,8 @@ pub struct AddTorrent {
     pub peers: Vec<SocketAddr>,
     /// A number that plugins can read back.
     pub userdata: Userdata,
+    /// Plugins for this torrent alone, attached before those that session plugins make.
+    pub extensions: Vec<TorrentExtension>,
     /// Stop after the check: neither connect nor download (for `verify`).
     pub check_only: bool,
 }
@@ -100,8 +112,73 @@ impl AddTorrent {
             paused: false,
             peers: Vec::new(),
             userdata: Userdata(0),
+            extensions: Vec::new(),
             check_only: false,
         }
+    }
+}
+
+/// A plugin that is to be registered.
+pub struct PluginSource {
+    /// Its name, unique in the session.
+    pub name: String,
+    /// Hands out the report of its last panic.
+    pub take_panic: unsafe extern "C" fn(Sink<'_>) -> HookStatus,
+    /// Makes its object.
+    pub open: OpenPlugin,
+    /// What it kept last time: a bencoded dictionary.
+    pub saved_state: Option<Vec<u8>>,
+}
+
+/// Makes a plugin object, on the network thread.
+pub type OpenPlugin = Box<dyn FnOnce(&mut SessionContext<'_>) -> Result<SessionBox, String> + Send>;
+
+impl PluginSource {
+    /// A plugin that is linked into the embedding program.
+    pub fn linked(
+        name: impl Into<String>,
+        open: impl FnOnce(&mut SessionContext<'_>) -> Result<SessionBox, String> + Send + 'static,
+    ) -> Self {
+        Self { name: name.into(), take_panic: LINKED_TAKE_PANIC, open: Box::new(open), saved_state: None }
+    }
+}
+
+impl std::fmt::Debug for PluginSource {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "PluginSource({})", self.name)
+    }
+}
+
+/// A factory of torrent plugins that is linked into the embedding program (libtorrent's functions in
+/// `add_torrent_params::extensions`, and the argument of `torrent_handle::add_extension`).
+#[derive(Clone)]
+pub struct TorrentExtension {
+    /// Its name, to which panics and log lines are put down.
+    pub name: String,
+    /// Makes the plugin object of a torrent, on the network thread; `None` if it has no use for that torrent.
+    pub make: MakeTorrentPlugin,
+}
+
+/// Makes a torrent plugin, on the network thread.
+pub type MakeTorrentPlugin =
+    Arc<dyn Fn(&mut SessionContext<'_>, TorrentHandle, Userdata) -> Option<TorrentBox> + Send + Sync>;
+
+impl TorrentExtension {
+    /// A factory.
+    pub fn new(
+        name: impl Into<String>,
+        make: impl Fn(&mut SessionContext<'_>, TorrentHandle, Userdata) -> Option<TorrentBox>
+        + Send
+        + Sync
+        + 'static,
+    ) -> Self {
+        Self { name: name.into(), make: Arc::new(make) }
+    }
+}
+
+impl std::fmt::Debug for TorrentExtension {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "TorrentExtension({})", self.name)
     }
 }
 

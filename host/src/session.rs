@@ -46,8 +46,10 @@ use parking_lot::Mutex;
 use pilotfish_plugin::{PeerSource, PieceIndex, TorrentHandle};
 
 use crate::alert::Alert;
-use crate::command::{AddTorrent, AddTorrentError, Answer, Command, Ticket, TorrentStatus};
-use crate::engine::{OpenPlugin, PluginSource};
+use crate::command::{
+    AddTorrent, AddTorrentError, Answer, Command, OpenPlugin, PluginSource, Ticket, TorrentExtension,
+    TorrentStatus,
+};
 use crate::net::{self, AlertBox, NetError, Post, Request};
 use crate::plugins::PluginLibrary;
 use crate::settings::{SettingError, Settings};
@@ -122,6 +124,9 @@ pub enum SessionError {
     /// A setting was not changed.
     #[error(transparent)]
     Setting(#[from] SettingError),
+    /// A plugin was not registered: its own words, or its panic.
+    #[error("{0}")]
+    Plugin(String),
 }
 
 /// A running session. Clones are handles to the same one.
@@ -199,6 +204,24 @@ impl Session {
             Answer::Added(added) => Ok(added?),
             _ => Err(SessionError::Closed),
         }
+    }
+
+    /// Registers a plugin that is linked into this program (libtorrent's `session::add_extension`). It sees torrents that are
+    /// added from now on.
+    ///
+    /// # Errors
+    /// What the plugin said when it was opened; or the session has ended.
+    pub fn add_extension(&self, plugin: PluginSource) -> Result<(), SessionError> {
+        match self.ask(|ticket| Command::AddPlugin(ticket, plugin))? {
+            Answer::Plugin(opened) => opened.map_err(SessionError::Plugin),
+            _ => Err(SessionError::Closed),
+        }
+    }
+
+    /// Attaches a plugin to a running torrent, connections that it has included (libtorrent's
+    /// `torrent_handle::add_extension`).
+    pub fn add_torrent_extension(&self, torrent: TorrentHandle, extension: TorrentExtension) {
+        self.tell(Command::AddTorrentExtension(torrent, extension));
     }
 
     /// Removes a torrent; with `delete_files`, what was downloaded too. This and the following do nothing if the

@@ -10,12 +10,13 @@ use std::time::Duration;
 use abi_stable::StableAbi;
 
 use crate::answer::HookStatus;
+use crate::error::ErrorCode;
 use crate::host_api::{HostApiRef, HostPtr, Sink};
 use crate::mailbox::{Mailbox, RawWaker, Remote};
 use crate::peer::Peer;
 use crate::session::Session;
 use crate::torrent::Torrent;
-use crate::value::{ErrorCode, MessageOrigin, PeerHandle, TorrentHandle};
+use crate::value::{MessageOrigin, PeerHandle, TorrentHandle};
 
 /// The part that every context shares.
 #[doc(hidden)]

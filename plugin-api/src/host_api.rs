@@ -13,12 +13,13 @@ use abi_stable::std_types::{ROption, RSlice, RStr};
 use crate::answer::HookStatus;
 use crate::cipher_plugin::CipherBox;
 use crate::entry::EntryId;
+use crate::error::{ErrorCode, Operation, Severity};
 use crate::mailbox::RawWaker;
 use crate::peer_plugin::PeerBox;
 use crate::torrent_plugin::TorrentBox;
 use crate::value::{
-    AlertCategory, Endpoint, ErrorCode, InfoHashes, Operation, PeerHandle, PeerId, PeerSource, PieceIndex,
-    PluginId, Reserved, Severity, TorrentHandle, TorrentState, Userdata,
+    AlertCategory, Endpoint, InfoHashes, PeerHandle, PeerId, PeerSource, PieceIndex, PluginId, Reserved,
+    TorrentHandle, TorrentState, Userdata,
 };
 
 /// The host's side of one hook call. A raw pointer, so that whatever holds it is neither `Send` nor `Sync`.

@@ -71,6 +71,7 @@ mod cipher_plugin;
 mod config;
 mod context;
 mod entry;
+mod error;
 mod host_api;
 mod mailbox;
 mod module;
@@ -91,6 +92,7 @@ pub use cipher_plugin::{CipherBox, CipherHooks, CipherPlugin, Decrypted, Prefix}
 pub use config::Config;
 pub use context::{CipherContext, Level, PeerContext, SessionContext, TorrentContext};
 pub use entry::Entry;
+pub use error::{ErrorCode, Operation, Severity};
 pub use mailbox::{Mailbox, PostError, Receive, Remote};
 pub use peer::{BtPeer, Direction, Peer, PeerFlags, PeerInfo, RegisterError};
 pub use peer_plugin::{Bitfield, PeerBox, PeerHooks, PeerPlugin};
@@ -100,9 +102,9 @@ pub use session_plugin::{More, SessionBox, SessionHooks, SessionPlugin};
 pub use torrent::{Torrent, TorrentStatus};
 pub use torrent_plugin::{TorrentBox, TorrentHooks, TorrentPlugin};
 pub use value::{
-    AddPeerFlags, AlertCategory, Attach, ConnectionType, ErrorCode, Features, InfoHashes, MessageOrigin,
-    Operation, PeerHandle, PeerId, PeerRequest, PeerSource, PieceIndex, PieceOrigin, PluginId, Refusal,
-    Reserved, Severity, TorrentHandle, TorrentState, Userdata,
+    AddPeerFlags, AlertCategory, Attach, ConnectionType, Features, InfoHashes, MessageOrigin, PeerHandle,
+    PeerId, PeerRequest, PeerSource, PieceIndex, PieceOrigin, PluginId, Refusal, Reserved, TorrentHandle,
+    TorrentState, Userdata,
 };
 
 /// What the type system rules out. Each block must fail to compile.

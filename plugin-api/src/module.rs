@@ -86,6 +86,19 @@ impl ManifestText {
         Self { len: i as u8, bytes }
     }
 
+    /// A plugin's name: lower-case letters, digits, `-` and `_`, at most 127 of them. Anything else does not compile.
+    pub const fn id(name: &str) -> Self {
+        let bytes = name.as_bytes();
+        assert!(!bytes.is_empty() && bytes.len() <= 127, "a plugin's name has 1 to 127 characters");
+        let mut i = 0;
+        while i < bytes.len() {
+            let fits = matches!(bytes[i], b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_');
+            assert!(fits, "a plugin's name is made of lower-case letters, digits, '-' and '_'");
+            i += 1;
+        }
+        Self::new(name)
+    }
+
     /// The text.
     pub fn to_text(&self) -> String {
         let len = usize::from(self.len).min(self.bytes.len());
@@ -233,7 +246,7 @@ macro_rules! export_plugin {
                 binding: $crate::rt::BINDING_RUST,
                 panic_strategy: if cfg!(panic = "unwind") { $crate::rt::PANIC_UNWIND } else { 2 },
                 debug_assertions: cfg!(debug_assertions) as u8,
-                id: $crate::rt::ManifestText::new($name),
+                id: $crate::rt::ManifestText::id($name),
                 version: $crate::rt::ManifestText::new(env!("CARGO_PKG_VERSION")),
                 description: $crate::rt::ManifestText::new(env!("CARGO_PKG_DESCRIPTION")),
             };

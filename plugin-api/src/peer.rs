@@ -8,11 +8,11 @@ use crate::answer::{Consent, HookStatus};
 use crate::bencode::Dict;
 use crate::cipher_plugin::CipherBox;
 use crate::context::Scope;
+use crate::error::{ErrorCode, Operation, Severity};
 use crate::peer_plugin::PeerBox;
 use crate::torrent::Torrent;
 use crate::value::{
-    ConnectionType, Endpoint, ErrorCode, Operation, PeerHandle, PeerId, PieceIndex, PluginId, Reserved,
-    Severity, TorrentHandle,
+    ConnectionType, Endpoint, PeerHandle, PeerId, PieceIndex, PluginId, Reserved, TorrentHandle,
 };
 
 /// The yes/no questions about a connection, answered at one moment.

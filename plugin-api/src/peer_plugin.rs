@@ -8,8 +8,9 @@ use crate::answer::{Consent, Keep, Request, Verdict};
 use crate::bencode::Dict;
 use crate::context::PeerContext;
 use crate::entry::{Entry, EntryRaw};
+use crate::error::ErrorCode;
 use crate::table::hook_table;
-use crate::value::{ErrorCode, PeerRequest, PieceIndex, Reserved};
+use crate::value::{PeerRequest, PieceIndex, Reserved};
 
 /// Which pieces a peer has, as its bitfield message says.
 #[repr(C)]

@@ -2,7 +2,10 @@
 //! host's flat table.
 //!
 //! A row reads `fn name(argument: RustType => WireType, …) -> Answer = default;`. An answer that is more than a status
-//! byte travels through an out-parameter: `-> Answer => WireAnswer = default`. Rows are only ever appended.
+//! byte travels through an out-parameter: `-> Answer => WireAnswer = default`.
+//!
+//! Once the interface is frozen, rows are only ever appended. A row's place, its types, and the names of its parameters are
+//! part of the ABI: the layout check compares all of them.
 
 /// Maps `dyn Trait` to the set of its hooks.
 pub trait HookTrait {

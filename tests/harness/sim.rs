@@ -2,6 +2,11 @@
 //!
 //! A [`Sim`] owns the engines, their disks and the network between them, and does for them what the driver, the operating
 //! system and time itself do otherwise. `PILOTFISH_SIM_SEED=N` replays a run.
+#![allow(
+    clippy::unwrap_used,
+    missing_docs,
+    reason = "a test that cannot go on fails, and names say what things are"
+)]
 
 mod content;
 mod disk;
@@ -19,7 +24,8 @@ use std::time::{Duration, Instant};
 
 use pilotfish::alert::AlertKind;
 use pilotfish::command::{AddTorrent, Answer, Command, Ticket, TorrentStatus};
-use pilotfish::engine::{Input, OpenPlugin, PluginSource};
+use pilotfish::command::{OpenPlugin, PluginSource};
+use pilotfish::engine::Input;
 use pilotfish::settings::Settings;
 use pilotfish_plugin::{
     Attach, PeerBox, PeerHandle, PeerSource, PluginId, SessionBox, SessionContext, TorrentBox,

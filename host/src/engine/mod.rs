@@ -51,7 +51,6 @@ use pilotfish_plugin::PeerHandle;
 
 pub use input::{Input, SocketOperation};
 pub use output::Output;
-pub use plugins::{OpenPlugin, PluginSource};
 pub use state::EngineConfig;
 
 use crate::alert::Alert;

@@ -5,10 +5,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use pilotfish_plugin::rt::abi_stable::std_types::ROption;
-use pilotfish_plugin::rt::{HookStatus, PeerObject, SessionObject, Sink, TorrentObject};
+use pilotfish_plugin::rt::{
+    HookStatus, LINKED_TAKE_PANIC, PeerObject, SessionObject, Sink, TorrentObject, guard_with, install_hook,
+};
 use pilotfish_plugin::{
-    AlertCategory, Attach, ErrorCode, Features, Operation, PeerBox, PeerHandle, PeerHooks, PluginId,
-    SessionBox, SessionContext, SessionHooks, Severity, TorrentBox, TorrentHandle, TorrentHooks,
+    AlertCategory, Attach, Features, PeerBox, PeerHandle, PeerHooks, PluginId, SessionHooks, TorrentBox,
+    TorrentHandle, TorrentHooks,
 };
 
 use super::Engine;
@@ -16,6 +18,7 @@ use super::ciphers::Ciphers;
 use super::state::SessionPhase;
 use super::step::Step;
 use crate::alert::AlertKind;
+use crate::command::{PluginSource, TorrentExtension};
 use crate::hooks::{Chain, Peers, Place, Sessions, Torrents, with_session_context};
 use crate::wire::EntryTree;
 
@@ -31,21 +34,6 @@ pub(super) struct Chains {
     pub(super) torrents: HashMap<TorrentHandle, Chain<Torrents>>,
     pub(super) peers: HashMap<PeerHandle, Chain<Peers>>,
     pub(super) ciphers: Ciphers,
-}
-
-/// Makes a plugin object, on the network thread.
-pub type OpenPlugin = Box<dyn FnOnce(&mut SessionContext<'_>) -> Result<SessionBox, String> + Send>;
-
-/// A plugin that is to be registered.
-pub struct PluginSource {
-    /// Its name, unique in the session.
-    pub name: String,
-    /// Hands out the report of its last panic.
-    pub take_panic: unsafe extern "C" fn(Sink<'_>) -> HookStatus,
-    /// Makes its object.
-    pub open: OpenPlugin,
-    /// What it kept last time: a bencoded dictionary.
-    pub saved_state: Option<Vec<u8>>,
 }
 
 /// What the engine knows of a registered plugin.
@@ -91,18 +79,8 @@ impl Engine {
     /// # Errors
     /// What the plugin said, or that it panicked; it is not registered then.
     pub fn add_plugin(&mut self, source: PluginSource) -> Result<PluginId, String> {
-        let id = PluginId(u32::try_from(self.state.plugins.len()).unwrap_or(u32::MAX));
-        self.state.plugins.push(PluginRecord {
-            name: source.name,
-            take_panic: source.take_panic,
-            alert_mask: AlertCategory::NONE,
-            panics: 0,
-            quarantined: false,
-            done: false,
-            mail: Arc::new(Mail { waiting: AtomicBool::new(false), waker: self.state.waker.clone() }),
-        });
-        let open = source.open;
-        match with_session_context(&mut self.state, id, open) {
+        let id = self.register(source.name, source.take_panic);
+        match with_session_context(&mut self.state, id, source.open) {
             Ok(plugin) => self.chains.session.push(id, SessionObject::new(plugin)),
             Err(text) => {
                 self.state.plugins[id.0 as usize].quarantined = true;
@@ -112,6 +90,44 @@ impl Engine {
         self.introduce(id, source.saved_state.as_deref());
         self.pump();
         Ok(id)
+    }
+
+    /// Gives a plugin its id.
+    fn register(
+        &mut self,
+        name: String,
+        take_panic: unsafe extern "C" fn(Sink<'_>) -> HookStatus,
+    ) -> PluginId {
+        let id = PluginId(u32::try_from(self.state.plugins.len()).unwrap_or(u32::MAX));
+        self.state.plugins.push(PluginRecord {
+            name,
+            take_panic,
+            alert_mask: AlertCategory::NONE,
+            panics: 0,
+            quarantined: false,
+            done: false,
+            mail: Arc::new(Mail { waiting: AtomicBool::new(false), waker: self.state.waker.clone() }),
+        });
+        id
+    }
+
+    /// Attaches what a factory makes for a torrent. A factory that panics is blamed like a hook.
+    pub(super) fn add_torrent_extension(&mut self, torrent: TorrentHandle, extension: TorrentExtension) {
+        let Some(userdata) = self.state.torrent(torrent).map(|t| t.userdata) else { return };
+        let TorrentExtension { name, make } = extension;
+        let known = self.state.plugins.iter().position(|record| record.name == name);
+        let plugin = match known.and_then(|i| u32::try_from(i).ok()) {
+            Some(i) => PluginId(i),
+            None => self.register(name, LINKED_TAKE_PANIC),
+        };
+        install_hook(false);
+        let made =
+            with_session_context(&mut self.state, plugin, |cx| guard_with(|| make(cx, torrent, userdata)));
+        match made {
+            Ok(Some(boxed)) => self.attach_torrent(torrent, plugin, boxed),
+            Ok(None) => {}
+            Err(_) => self.state.record_fault(plugin, "new_torrent", Place::Torrent(torrent)),
+        }
     }
 
     fn introduce(&mut self, id: PluginId, saved: Option<&[u8]>) {
@@ -261,12 +277,6 @@ impl Engine {
                 if let Some(chain) = self.chains.peers.get_mut(&peer) {
                     chain.remove(plugin);
                 }
-                self.state.disconnect(
-                    peer,
-                    ErrorCode::PLUGIN_PANICKED,
-                    Operation::UNKNOWN,
-                    Severity::NORMAL,
-                );
             }
             Place::Torrent(torrent) => self.detach_from_torrent(plugin, torrent),
             Place::Session => self.detach_from_session(plugin),

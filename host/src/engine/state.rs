@@ -329,6 +329,10 @@ impl State {
         let text = self.plugins.get(plugin.0 as usize).map(|record| collect(|sink| record.take_panic(sink)));
         let text = text.unwrap_or_default();
         self.steps.push_back(Step::Fault { plugin, hook, place, text });
+        if let Place::Peer(peer) = place {
+            // At once, so that whatever else the engine does about this event is not taken for the reason.
+            self.disconnect(peer, ErrorCode::PLUGIN_PANICKED, Operation::UNKNOWN, Severity::NORMAL);
+        }
     }
 }
 

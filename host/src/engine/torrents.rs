@@ -38,6 +38,13 @@ impl Engine {
                 let result = self.state.apply_setting(&name, &value);
                 self.state.outputs.push_back(Output::Answer(ticket, Answer::Setting(result)));
             }
+            Command::AddPlugin(ticket, source) => {
+                let result = self.add_plugin(source).map(drop);
+                self.state.outputs.push_back(Output::Answer(ticket, Answer::Plugin(result)));
+            }
+            Command::AddTorrentExtension(torrent, extension) => {
+                self.add_torrent_extension(torrent, extension)
+            }
             Command::Status(ticket, torrent) => {
                 let status = self.state.torrent_status(torrent).map(Box::new);
                 self.state.outputs.push_back(Output::Answer(ticket, Answer::Status(status)));
@@ -80,7 +87,9 @@ impl Engine {
     fn insert_torrent(&mut self, asked: AddTorrent) -> TorrentHandle {
         let peers = asked.peers.clone();
         let userdata = asked.userdata;
+        let extensions = asked.extensions.clone();
         let torrent = self.state.new_torrent(asked);
+        extensions.into_iter().for_each(|extension| self.add_torrent_extension(torrent, extension));
         let Self { state, chains } = self;
         let sprouted = chains.session.sprout(state, (), SessionHooks::new_torrent, |p, cx, child| {
             let mut out = ROption::RNone;

@@ -245,6 +245,8 @@ impl<K: Kind> Chain<K> {
         hook: K::Set,
         call: impl FnMut(&mut K::Object, &mut K::Cx<'_>, &mut Option<C>) -> Option<HookStatus>,
     ) -> Sprouted<C> {
+        let retired = |links: &[Link<K>]| links.iter().filter(|link| link.retired).count();
+        let before = retired(&self.links);
         let children = self.fold(
             host,
             subject,
@@ -257,7 +259,7 @@ impl<K: Kind> Chain<K> {
                 children
             },
         );
-        Sprouted { children, faulted: self.links.iter().any(|link| link.retired) }
+        Sprouted { children, faulted: retired(&self.links) > before }
     }
 
     /// Calls one hook of one plugin.

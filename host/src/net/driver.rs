@@ -1,5 +1,7 @@
 //! Carries out what the engine asks for.
 
+mod thread;
+
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::future::Future;
@@ -16,12 +18,14 @@ use tokio::net::TcpStream;
 use tokio::sync::Notify;
 use tokio::task::AbortHandle;
 
+pub(crate) use thread::start;
+
 use super::alerts::AlertBox;
 use super::peer_io::{self, Flow, Socket};
 use super::post::{Mail, Post, Request};
-use crate::command::{Answer, Ticket};
+use crate::command::{Answer, PluginSource, Ticket};
 use crate::disk::DiskPool;
-use crate::engine::{Engine, Input, Output, PluginSource, SocketOperation};
+use crate::engine::{Engine, Input, Output, SocketOperation};
 use crate::job::DiskJob;
 
 /// Bytes that are offered to a socket at once, besides the rest of a block.

@@ -15,8 +15,8 @@
 //!
 //! | file | what |
 //! |---|---|
-//! | `thread` | its start and its end |
 //! | `driver` | a turn: carrying out what the engine asks for; deadlines |
+//! | `driver/thread` | the thread's start and its end |
 //! | `peer_io` | the bytes of one connection |
 //! | `listener` | accepting connections |
 //! | `post`, `alerts` | what comes from, and what goes to other threads |
@@ -28,7 +28,6 @@ mod driver;
 mod listener;
 mod peer_io;
 mod post;
-mod thread;
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
@@ -37,8 +36,8 @@ mod tests;
 use std::io;
 
 pub(crate) use alerts::{AlertBox, deadline};
+pub(crate) use driver::start;
 pub(crate) use post::{Post, Request};
-pub(crate) use thread::start;
 
 /// Why the network thread could not be started. The fault is this machine's.
 #[derive(Debug, thiserror::Error)]

@@ -199,7 +199,7 @@ fn the_last_handle_ends_the_session() {
     assert!(alerts.is_over());
 }
 
-fn linked(name: &str, open: crate::engine::OpenPlugin) -> (PluginReport, PluginSource) {
+fn linked(name: &str, open: crate::command::OpenPlugin) -> (PluginReport, PluginSource) {
     let report = PluginReport { id: name.into(), version: "1".into(), path: None, outcome: Ok(()) };
     let source = PluginSource { name: name.into(), take_panic: LINKED_TAKE_PANIC, open, saved_state: None };
     (report, source)

@@ -10,7 +10,7 @@ use syn::{ImplItem, ItemImpl, parse_macro_input};
 
 /// Records which hooks an `impl` of a plugin trait overrides.
 ///
-/// ```ignore
+/// ```text
 /// #[hooks]
 /// impl PeerPlugin for MyPeer { … }
 /// ```

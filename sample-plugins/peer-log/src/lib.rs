@@ -77,7 +77,7 @@ impl TorrentPlugin for TorrentLog {
         _: AddPeerFlags,
         _: Refusal,
     ) {
-        self.print(cx, &format!("[on_add_peer][{}]{address}", source_name(source)));
+        self.print(cx, &format!("[on_add_peer][{}]{address}", source.name()));
     }
 }
 
@@ -143,19 +143,6 @@ impl PeerLog {
     }
 }
 
-/// Who told us of a peer.
-fn source_name(source: PeerSource) -> &'static str {
-    match source {
-        PeerSource::DHT => "dht",
-        PeerSource::TRACKER => "tracker",
-        PeerSource::LSD => "lsd",
-        PeerSource::PEX => "pex",
-        PeerSource::RESUME_DATA => "resume_data",
-        PeerSource::INCOMING => "incoming",
-        _ => "other",
-    }
-}
-
 /// The file that gets each line too, if there is one. All objects of a session share it; they live on one thread,
 /// so an `Rc` will do.
 #[derive(Clone)]
@@ -180,13 +167,6 @@ impl LogFile {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_source_is_named_and_what_is_not_one_source_is_other() {
-        assert_eq!(source_name(PeerSource::RESUME_DATA), "resume_data");
-        assert_eq!(source_name(PeerSource::NONE), "other");
-        assert_eq!(source_name(PeerSource::DHT | PeerSource::PEX), "other");
-    }
 
     #[test]
     fn the_file_has_a_line_for_each_write() {

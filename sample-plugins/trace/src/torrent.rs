@@ -4,8 +4,8 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 
 use pilotfish_plugin::{
-    AddPeerFlags, Attach, ConnectionType, PeerBox, PeerHandle, PeerSource, PieceIndex, PieceOrigin, Refusal,
-    TorrentBox, TorrentContext, TorrentPlugin, TorrentState, Verdict, hooks,
+    AddPeerFlags, Attach, PeerBox, PeerHandle, PeerSource, PieceIndex, PieceOrigin, Refusal, TorrentBox,
+    TorrentContext, TorrentPlugin, TorrentState, Verdict, hooks,
 };
 
 use crate::line::{Answer, Args, Tracer};
@@ -32,7 +32,7 @@ impl TorrentPlugin for TraceTorrent {
         let args = Args::none()
             .text("peer", &name)
             .text("remote", connection.remote())
-            .text("type", type_name(connection.connection_type()))
+            .text("type", connection.connection_type().name())
             .flag("outgoing", connection.is_outgoing());
         match self.line(cx, "new_connection", args) {
             Verdict::Continue => Some(PeerBox::new(TracePeer::new(name, Rc::clone(&self.tracer)))),
@@ -94,15 +94,5 @@ impl TraceTorrent {
 
     fn line<A: Answer>(&self, cx: &TorrentContext<'_>, hook: &str, args: Args) -> A {
         self.tracer.line(cx, "torrent", hook, args)
-    }
-}
-
-/// libtorrent's name for a kind of connection.
-fn type_name(kind: ConnectionType) -> &'static str {
-    match kind {
-        ConnectionType::BITTORRENT => "bittorrent",
-        ConnectionType::URL_SEED => "url_seed",
-        ConnectionType::HTTP_SEED => "http_seed",
-        _ => "unknown",
     }
 }

@@ -15,6 +15,9 @@ use crate::engine::step::Step;
 use crate::engine::torrents::read_params;
 use crate::wire::EntryTree;
 
+/// Dictionaries that may be open at a time. A plugin that begins more than that in one turn gives none of them back.
+const MOST_ENTRIES: usize = 128;
+
 host_functions! {
     fn torrents(state, out: Sink<'_>) {
         out.put(&words(state.order.iter().map(|torrent| torrent.into_raw())));
@@ -30,6 +33,9 @@ host_functions! {
     }
 
     fn new_entry(state, out: &mut EntryId) {
+        if state.entries.len() >= MOST_ENTRIES {
+            return None;
+        }
         *out = state.begin_entry(EntryTree::new());
         YES
     }

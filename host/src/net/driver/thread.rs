@@ -14,13 +14,13 @@ use rand::rngs::SysRng;
 use tokio::runtime::{Builder, Runtime};
 use tokio::task::LocalSet;
 
-use super::NetError;
-use super::alerts::AlertBox;
-use super::driver::{self, Driver, End};
-use super::listener;
-use super::post::Post;
+use super::{Driver, End};
+use crate::command::PluginSource;
 use crate::disk::DiskPool;
-use crate::engine::{Engine, EngineConfig, PluginSource};
+use crate::engine::{Engine, EngineConfig};
+use crate::net::alerts::AlertBox;
+use crate::net::post::Post;
+use crate::net::{NetError, listener};
 use crate::settings::Settings;
 
 /// A running network thread.
@@ -109,7 +109,7 @@ fn serve(parts: Parts, plugins: Vec<PluginSource>, started: &SyncSender<Started>
         let opened = plugins.into_iter().map(|plugin| driver.borrow_mut().open(plugin)).collect();
         listener::listen(&driver, &listen_on);
         let _ = started.send(Ok(opened));
-        driver::run(&driver).await
+        super::run(&driver).await
     });
     // Every socket is closed with its task.
     drop(tasks);

@@ -1,0 +1,12 @@
+//! What plugins may do to a session, with real libraries.
+#![allow(clippy::unwrap_used, missing_docs, reason = "tests")]
+
+mod bare_host;
+mod disk;
+mod files;
+mod greed;
+mod panics;
+mod recorder;
+mod remote;
+mod tour;
+mod versions;

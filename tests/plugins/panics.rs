@@ -1,0 +1,161 @@
+//! A plugin that panics in each hook in turn, each in a session of its own.
+
+use std::collections::BTreeSet;
+
+use pilotfish::alert::AlertKind;
+use pilotfish::hooks::{Place, call_cipher};
+use pilotfish::plugins::{PluginLibrary, load};
+use pilotfish_plugin::rt::Endpoint;
+use pilotfish_plugin::{CipherHooks, ErrorCode, PeerHooks, PieceIndex, Reserved, SessionHooks, TorrentHooks};
+use pilotfish_tests::fixtures;
+
+use crate::bare_host::{BareHost, PEER, PLUGIN};
+use crate::tour::{self, Guest, Report};
+
+/// The hooks that nothing in a session calls yet. Shorter is better; this must be the whole truth.
+pub(crate) const NOT_CALLED_YET: [&str; 4] =
+    ["session.on_dht_request", "peer.sent_suggest", "cipher.set_incoming_key", "cipher.set_outgoing_key"];
+
+/// Every hook of every trait, as `peer.on_have`.
+pub(crate) fn every_hook() -> impl Iterator<Item = String> {
+    let traits = [
+        ("session", SessionHooks::NAMES),
+        ("torrent", TorrentHooks::NAMES),
+        ("peer", PeerHooks::NAMES),
+        ("cipher", CipherHooks::NAMES),
+    ];
+    traits.into_iter().flat_map(|(who, names)| names.iter().map(move |name| format!("{who}.{name}")))
+}
+
+fn panicker() -> PluginLibrary {
+    load(fixtures::library("fixture-panicker")).unwrap()
+}
+
+/// Where the fixture panics: `at FILE:LINE`, whatever the file's folder.
+fn place() -> String {
+    let source = include_str!("../fixtures/panicker/src/lib.rs");
+    let line = source.lines().position(|line| line.contains("assert!(*self.0 != *hook")).unwrap() + 1;
+    format!("lib.rs:{line}")
+}
+
+#[test]
+fn a_panic_in_any_hook_is_an_alert_that_names_plugin_hook_message_and_place() {
+    let (library, witness) = (panicker(), load(fixtures::library("fixture-versioned")).unwrap());
+    let mut not_called = Vec::new();
+    for hook in every_hook() {
+        println!("{hook}");
+        let guests = vec![Guest::new(&library, &[("hook", &hook)]), Guest::new(&witness, &[])];
+        let report = tour::take(guests).unwrap();
+        assert!(report.stopped, "{hook}: the session does not end");
+        assert_eq!(report.blocks_in_use, 0, "{hook}: blocks are lost");
+        let other = report.log("fixture-versioned");
+        assert!(other.contains(&"session.abort"), "{hook}: the other plugin was disturbed: {other:?}");
+        if !check_panics(&hook, &report) {
+            call_through_table(&library, &hook);
+            not_called.push(hook);
+        }
+    }
+    println!("hooks that the engine does not call yet: {}", not_called.join(", "));
+    assert_eq!(not_called, NOT_CALLED_YET);
+}
+
+/// Whether there were panics; what they must have led to.
+fn check_panics(hook: &str, report: &Report) -> bool {
+    let (who, name) = hook.split_once('.').unwrap();
+    let mut panics = 0;
+    for alert in &report.alerts {
+        let AlertKind::PluginPanicked { plugin, hook: named, text, place: at } = alert else { continue };
+        panics += 1;
+        assert_eq!((plugin.as_str(), named.as_str()), ("fixture-panicker", name));
+        assert_eq!(*text, format!("blown in {hook}"));
+        assert!(at.starts_with(" at ") && at.ends_with(&place()), "{hook}: {at}");
+    }
+    let quarantined = report.alerts.iter().any(|alert| matches!(alert, AlertKind::PluginQuarantined { .. }));
+    assert_eq!(quarantined, panics == 3, "{hook}: after three panics, {panics}");
+    match (panics, who) {
+        (0, _) => return false,
+        // It is detached from the session, or from each of the torrents.
+        (_, "session") => assert_eq!(panics, 1, "{hook}: a retired plugin was called"),
+        (_, "torrent") => assert!(panics <= 2, "{hook}: a retired plugin was called"),
+        _ => assert!(panics <= 3, "{hook}: a quarantined plugin was called"),
+    }
+    // When `on_disconnect` comes, the connection ends already, and the first reason counts.
+    let closes =
+        (who == "peer" && hook != "peer.on_disconnect") || who == "cipher" || name == "new_connection";
+    let closed = |alert: &AlertKind| match alert {
+        AlertKind::PeerDisconnected { error, .. } => *error == ErrorCode::PLUGIN_PANICKED,
+        _ => false,
+    };
+    let closed = report.alerts.iter().any(closed);
+    assert_eq!(closed, closes, "{hook}: were connections closed for it?");
+    true
+}
+
+/// Calls a hook as the engine would, if it did.
+fn call_through_table(library: &PluginLibrary, hook: &str) {
+    let (mut host, mut chains) = BareHost::open(library, &[("hook", hook)]);
+    let subject = PEER;
+    chains
+        .peer
+        .tell(&mut host, subject, PeerHooks::on_handshake, |p, cx| p.on_handshake(cx, Reserved([0; 8])));
+    let place = match hook {
+        "session.on_dht_request" => {
+            let entry = host.entry();
+            chains.session.first_handled(&mut host, (), SessionHooks::on_dht_request, |p, cx| {
+                p.on_dht_request(cx, "ping".into(), Endpoint::UNSPECIFIED, b"de".as_slice().into(), entry)
+            });
+            Place::Session
+        }
+        "peer.sent_suggest" => {
+            let piece = PieceIndex(0);
+            chains.peer.tell(&mut host, subject, PeerHooks::sent_suggest, |p, cx| p.sent_suggest(cx, piece));
+            Place::Peer(subject.peer)
+        }
+        "cipher.set_incoming_key" | "cipher.set_outgoing_key" => {
+            let mut cipher = host.cipher.take().unwrap();
+            let (key, name) = (b"key".as_slice().into(), hook.trim_start_matches("cipher."));
+            let name = CipherHooks::NAMES.iter().find(|known| **known == name).unwrap();
+            call_cipher(&mut host, PLUGIN, subject.peer, name, &mut cipher, |c, cx| match *name {
+                "set_incoming_key" => c.set_incoming_key(cx, key),
+                _ => c.set_outgoing_key(cx, key),
+            });
+            Place::Peer(subject.peer)
+        }
+        _ => panic!("{hook} was not called, and is not known as such"),
+    };
+    let [(name, at, report)] = &host.faults[..] else { panic!("{hook}: {:?}", host.faults) };
+    assert!(hook.ends_with(&format!(".{name}")) && *at == place, "{hook}: {name} on {at:?}");
+    let expected = format!("blown in {hook} at ");
+    assert!(report.starts_with(&expected) && report.ends_with(&self::place()), "{report}");
+}
+
+#[test]
+fn a_plugin_that_panics_when_opened_is_refused_with_the_message() {
+    let error = tour::take(vec![Guest::new(&panicker(), &[("hook", "open")])]).unwrap_err();
+    assert!(error.starts_with("panicked: blown in open at ") && error.ends_with(&place()), "{error}");
+}
+
+#[test]
+fn a_plugin_that_refuses_its_settings_says_so_in_its_own_words() {
+    let error = tour::take(vec![Guest::new(&panicker(), &[("hoock", "peer.tick")])]).unwrap_err();
+    assert_eq!(error, "there is no setting hoock; there are: hook");
+    assert_eq!(tour::take(vec![Guest::new(&panicker(), &[])]).unwrap_err(), "which hook?");
+}
+
+#[test]
+fn a_destructor_that_panics_ends_nothing() {
+    for destructor in ["drop.session", "drop.torrent", "drop.peer", "drop.cipher"] {
+        println!("{destructor}");
+        let report = tour::take(vec![Guest::new(&panicker(), &[("hook", destructor)])]).unwrap();
+        assert!(report.stopped && report.blocks_in_use == 0, "{destructor}");
+        assert_eq!(report.finished(), BTreeSet::from(["had", "lacked"]), "{destructor}");
+    }
+}
+
+#[test]
+fn the_tour_sees_nothing_of_a_plugin_that_does_not_panic() {
+    let report = tour::take(vec![Guest::new(&panicker(), &[("hook", "none")])]).unwrap();
+    assert!(report.stopped);
+    assert!(!report.alerts.iter().any(|alert| matches!(alert, AlertKind::PluginPanicked { .. })));
+    assert_eq!(report.finished(), BTreeSet::from(["had", "lacked"]));
+}
