@@ -1,3 +1,5 @@
 //! What the test suites share.
+#![allow(clippy::unwrap_used, missing_docs, reason = "this is test code")]
+
 pub mod fixtures;
 pub mod sim;

@@ -2,11 +2,6 @@
 //!
 //! A [`Sim`] owns the engines, their disks and the network between them, and does for them what the driver, the operating
 //! system and time itself do otherwise. `PILOTFISH_SIM_SEED=N` replays a run.
-#![allow(
-    clippy::unwrap_used,
-    missing_docs,
-    reason = "a test that cannot go on fails, and names say what things are"
-)]
 
 mod content;
 mod disk;
@@ -23,8 +18,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use pilotfish::alert::AlertKind;
-use pilotfish::command::{AddTorrent, Answer, Command, Ticket, TorrentStatus};
-use pilotfish::command::{OpenPlugin, PluginSource};
+use pilotfish::command::{AddTorrent, Answer, Command, OpenPlugin, PluginSource, Ticket, TorrentStatus};
 use pilotfish::engine::Input;
 use pilotfish::settings::Settings;
 use pilotfish_plugin::{
@@ -90,7 +84,7 @@ impl Sim {
             link: Link::default(),
             links: BTreeMap::new(),
             held: Vec::new(),
-            trace: Trace::new(),
+            trace: Trace::default(),
             tickets: 0,
             scratch: vec![0; 64 << 10],
         }

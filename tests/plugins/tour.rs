@@ -184,6 +184,8 @@ impl Tour {
         self.say(plain, &[Message::Bitfield(Bytes::from_static(&[0x80, 0])), Message::Interested]);
         let third = self.incoming(13, &self.had.clone(), Reserved::FAST);
         self.say(third, &[Message::HaveNone, Message::Interested]);
+        // Both slots are taken: most of these are refused.
+        self.say(third, &(0..16).map(|piece| Message::Request(request(piece, 0))).collect::<Vec<_>>());
         self.pass(20);
         for peer in [fast, plain, third] {
             self.say(

@@ -7,11 +7,13 @@ use std::time::Duration;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Trace(u64);
 
-impl Trace {
-    pub fn new() -> Self {
+impl Default for Trace {
+    fn default() -> Self {
         Self(0xcbf2_9ce4_8422_2325)
     }
+}
 
+impl Trace {
     pub fn note(&mut self, now: Duration, node: usize, what: std::fmt::Arguments<'_>) {
         let numbers = now.as_nanos().to_le_bytes().into_iter().chain(node.to_le_bytes());
         numbers.for_each(|byte| self.byte(byte));
