@@ -1,7 +1,9 @@
 //! Whole swarms of engines on one virtual clock. What they are made of is in `harness/sim`.
 #![allow(clippy::unwrap_used, missing_docs, reason = "these are tests")]
 
+mod ciphers;
 mod disk;
+mod extended;
 mod liars;
 mod plugins;
 mod session;
