@@ -93,8 +93,8 @@ pub struct AddTorrent {
     pub save_path: Option<PathBuf>,
     /// Whether it starts paused.
     pub paused: bool,
-    /// Peers to begin with.
-    pub peers: Vec<SocketAddr>,
+    /// Peers to begin with, and who knows of them. They are offered before anything else happens to the torrent.
+    pub peers: Vec<(SocketAddr, PeerSource)>,
     /// A number that plugins can read back.
     pub userdata: Userdata,
     /// Plugins for this torrent alone, attached before those that session plugins make.

@@ -69,7 +69,9 @@ impl<'a> Watch<'a> {
     ) -> Result<(), Failure> {
         let layout = metainfo.layout().clone();
         let hash = metainfo.info_hashes().to_string();
-        let add = AddTorrent { save_path: Some(folder.to_owned()), ..AddTorrent::new(metainfo) };
+        // As with libtorrent's `connect_peer`, the source is left open: nobody told us but the user.
+        let peers = peers.iter().map(|peer| (*peer, PeerSource::NONE)).collect();
+        let add = AddTorrent { save_path: Some(folder.to_owned()), peers, ..AddTorrent::new(metainfo) };
         let handle = self.session.add_torrent(add).map_err(|error| {
             Failure::new(ExitCode::Other, format!("{}: cannot be added: {error}", layout.name()))
         })?;
@@ -82,8 +84,6 @@ impl<'a> Watch<'a> {
             path: Some(folder.join(layout.name())),
             since: self.started.elapsed(),
         });
-        // As with libtorrent's `connect_peer`, the source is left open: nobody told us but the user.
-        peers.iter().for_each(|&peer| self.session.connect_peer(handle, peer, PeerSource::NONE));
         Ok(())
     }
 

@@ -4,8 +4,7 @@ use std::path::PathBuf;
 
 use pilotfish_plugin::rt::abi_stable::std_types::ROption;
 use pilotfish_plugin::{
-    ErrorCode, Operation, PeerSource, SessionHooks, Severity, TorrentHandle, TorrentHooks, TorrentState,
-    Userdata,
+    ErrorCode, Operation, SessionHooks, Severity, TorrentHandle, TorrentHooks, TorrentState, Userdata,
 };
 
 use super::Engine;
@@ -101,8 +100,8 @@ impl Engine {
             self.attach_torrent(torrent, plugin, child);
         }
         self.state.open_storage(torrent);
-        for address in peers {
-            self.state.steps.push_back(Step::OfferPeer(torrent, address, PeerSource::RESUME_DATA));
+        for (address, source) in peers {
+            self.state.steps.push_back(Step::OfferPeer(torrent, address, source));
         }
         torrent
     }

@@ -196,13 +196,14 @@ impl Driver {
             while let Some(output) = self.engine.poll_output() {
                 self.carry_out(output);
             }
+            // Before the sockets: the disk's threads begin while this one still writes.
+            if !self.jobs.is_empty() {
+                self.disk.submit_all(self.jobs.drain(..));
+            }
             if self.dirty.is_empty() {
                 break;
             }
             self.flush(round < WRITE_ROUNDS);
-        }
-        if !self.jobs.is_empty() {
-            self.disk.submit_all(self.jobs.drain(..));
         }
         self.alerts.fill(|| self.engine.poll_alert());
         let next = self.engine.poll_timeout();
