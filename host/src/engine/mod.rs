@@ -61,6 +61,8 @@ use step::Step;
 
 /// How often what hooks cause may cause hooks again within one turn.
 const ROUNDS: usize = 16;
+/// How deep steps may be nested.
+const DEPTH: usize = 8;
 /// At most about this many bytes are offered to a socket at once.
 const TRANSMIT_BUDGET: usize = 256 * 1024;
 
@@ -172,7 +174,19 @@ impl Engine {
     }
 
     /// Does what is written down, until nothing is left or hooks keep causing hooks for too many rounds.
+    ///
+    /// Some steps do this in their middle, so that what they caused so far is done. A plugin that asks for thousands of
+    /// those at once must not use up the stack: the deepest leave what they caused to the outer ones.
     fn pump(&mut self) {
+        if self.state.pumping == DEPTH {
+            return;
+        }
+        self.state.pumping += 1;
+        self.pump_rounds();
+        self.state.pumping -= 1;
+    }
+
+    fn pump_rounds(&mut self) {
         for _ in 0..ROUNDS {
             let round = self.state.steps.len();
             if round == 0 {

@@ -50,6 +50,8 @@ pub(super) struct State {
     next_id: u64,
 
     pub(super) steps: VecDeque<Step>,
+    /// How deep steps are nested that have what they caused done in their middle.
+    pub(super) pumping: usize,
     /// Steps that were left over when hooks kept causing hooks.
     pub(super) deferred: Vec<Step>,
     pub(super) outputs: VecDeque<Output>,
@@ -129,6 +131,7 @@ impl State {
             reads: HashMap::new(),
             next_id: 1,
             steps: VecDeque::new(),
+            pumping: 0,
             deferred: Vec::new(),
             outputs: VecDeque::new(),
             timers: Timers::default(),

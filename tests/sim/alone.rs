@@ -1,0 +1,218 @@
+//! One engine by itself: the test is the network, the disk and every peer.
+
+use std::collections::HashMap;
+use std::io::ErrorKind;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use pilotfish::command::{AddTorrent, Answer, Command, PluginSource, Ticket};
+use pilotfish::engine::{Engine, EngineConfig, Input, Output, SocketOperation};
+use pilotfish::job::{DiskDone, DiskError, DiskJob, StorageId};
+use pilotfish::settings::Settings;
+use pilotfish::wire::{Decoder, Event, Handshake, MAX_MESSAGE, Message, RawRequest, Reserved};
+use pilotfish_plugin::{
+    AddTorrentParams, InfoHashes, PeerHandle, PeerSource, SessionBox, SessionContext, SessionPlugin,
+    TorrentHandle, TorrentState, Verdict, hooks,
+};
+use pilotfish_tests::sim::{Content, Probe, talkative};
+
+struct Alone {
+    engine: Engine,
+    now: Instant,
+    /// Whom it called.
+    calls: Vec<(PeerHandle, SocketAddr)>,
+    closed: Vec<PeerHandle>,
+    sent: HashMap<PeerHandle, Vec<u8>>,
+    jobs: Vec<DiskJob>,
+    answers: Vec<Answer>,
+    /// Sockets that take nothing.
+    full: Vec<PeerHandle>,
+    reads: Vec<PeerHandle>,
+}
+
+impl Alone {
+    fn new(settings: Settings) -> Self {
+        let now = Instant::now();
+        let config = EngineConfig { settings, seed: 1, unix_time: 1_700_000_000, waker: Arc::new(|| {}) };
+        let engine = Engine::new(config, now);
+        let (calls, closed, jobs, answers) = Default::default();
+        let (full, reads) = Default::default();
+        Self { engine, now, calls, closed, sent: HashMap::new(), jobs, answers, full, reads }
+    }
+
+    fn plug(&mut self, plugin: impl FnOnce() -> SessionBox + Send + 'static) {
+        let (name, take_panic) = ("probe".to_owned(), pilotfish_plugin::rt::LINKED_TAKE_PANIC);
+        let open = Box::new(move |_: &mut SessionContext<'_>| Ok(plugin()));
+        self.engine.add_plugin(PluginSource { name, take_panic, open, saved_state: None }).unwrap();
+        self.settle();
+    }
+
+    fn handle(&mut self, input: Input) {
+        self.engine.handle(input, self.now);
+        self.settle();
+    }
+
+    fn settle(&mut self) {
+        while let Some(output) = self.engine.poll_output() {
+            match output {
+                Output::Connect { peer, address } => self.calls.push((peer, address)),
+                Output::Close(peer) => self.closed.push(peer),
+                Output::Disk(job) => self.jobs.push(job),
+                Output::Answer(_, answer) => self.answers.push(answer),
+                Output::Transmit(peer) => self.write(peer),
+                Output::Read(peer) => self.reads.push(peer),
+                Output::Stopped => {}
+            }
+        }
+        while self.engine.poll_alert().is_some() {}
+    }
+
+    fn write(&mut self, peer: PeerHandle) {
+        while !self.full.contains(&peer) {
+            let mut slices = Vec::new();
+            self.engine.transmit(peer, &mut slices);
+            let bytes: Vec<u8> = slices.iter().flat_map(|slice| slice.to_vec()).collect();
+            if bytes.is_empty() {
+                return;
+            }
+            let len = bytes.len();
+            self.sent.entry(peer).or_default().extend(bytes);
+            self.engine.handle(Input::Written { peer, len }, self.now);
+        }
+    }
+
+    /// Lets time pass, deadline by deadline.
+    fn run_for(&mut self, time: Duration) {
+        let end = self.now + time;
+        while let Some(at) = self.engine.poll_timeout().filter(|at| *at <= end) {
+            self.now = self.now.max(at);
+            self.handle(Input::Timeout);
+        }
+        self.now = end;
+    }
+
+    /// Adds a torrent of which nothing is there.
+    fn add(&mut self, content: &Content) -> TorrentHandle {
+        let (torrent, storage) = self.add_unopened(content);
+        self.handle(Input::Disk(DiskDone::Opened { storage, existing: Ok(false) }));
+        torrent
+    }
+
+    fn add_unopened(&mut self, content: &Content) -> (TorrentHandle, StorageId) {
+        let add = Box::new(AddTorrent::new(content.metainfo.clone()));
+        self.handle(Input::Command(Command::AddTorrent(Ticket(1), add)));
+        let Some(Answer::Added(Ok(torrent))) = self.answers.pop() else { panic!("not added") };
+        (torrent, self.jobs.drain(..).find_map(opened).unwrap())
+    }
+
+    fn offer(&mut self, torrent: TorrentHandle, address: SocketAddr) {
+        let source = PeerSource::TRACKER;
+        self.handle(Input::Command(Command::ConnectPeer { torrent, address, source }));
+    }
+
+    /// Waits until it calls somebody.
+    fn next_call(&mut self) -> PeerHandle {
+        for _ in 0..400 {
+            if let Some((peer, _)) = self.calls.pop() {
+                return peer;
+            }
+            self.run_for(Duration::from_secs(1));
+        }
+        panic!("it calls nobody any more");
+    }
+
+    fn refuse(&mut self, peer: PeerHandle) {
+        let (operation, error) = (SocketOperation::Connect, Some(ErrorKind::ConnectionRefused.into()));
+        self.handle(Input::Failed { peer, operation, error });
+    }
+
+    fn hang_up(&mut self, peer: PeerHandle) {
+        self.handle(Input::Failed { peer, operation: SocketOperation::Read, error: None });
+    }
+
+    /// A peer called, and has said its handshake.
+    fn called_by(&mut self, content: &Content, number: u8) -> PeerHandle {
+        let (remote, local) = (address(number), address(0));
+        let peer = self.engine.accept(remote, local, self.now).unwrap();
+        self.say(peer, &handshake(content, number));
+        peer
+    }
+
+    fn say(&mut self, peer: PeerHandle, mut bytes: &[u8]) {
+        let mut scratch = vec![0; 64 << 10];
+        while !bytes.is_empty() && self.engine.wants_read(peer) {
+            let Some(mut buffers) = self.engine.receive_buffers(peer, &mut scratch) else { return };
+            let mut len = 0;
+            for buffer in &mut buffers {
+                let (part, rest) = bytes.split_at(buffer.len().min(bytes.len()));
+                buffer[..part.len()].copy_from_slice(part);
+                (bytes, len) = (rest, len + part.len());
+            }
+            self.engine.received(peer, len, &scratch, self.now);
+            self.settle();
+        }
+    }
+
+    fn tell(&mut self, peer: PeerHandle, messages: &[Message]) {
+        let mut bytes = Vec::new();
+        messages.iter().for_each(|message| message.encode(&mut bytes));
+        self.say(peer, &bytes);
+    }
+
+    /// What was asked of a peer.
+    fn requests(&self, peer: PeerHandle) -> Vec<RawRequest> {
+        let mut decoder = Decoder::new(MAX_MESSAGE);
+        let sent = self.sent.get(&peer).map(Vec::as_slice).unwrap_or_default();
+        if !sent.starts_with(b"\x13BitTorrent protocol") {
+            decoder.feed(
+                &Handshake { reserved: Reserved::default(), info_hash: [0; 20], peer_id: [0; 20] }.encode(),
+            );
+        }
+        decoder.feed(sent);
+        let mut requests = Vec::new();
+        while let Some(event) = decoder.next(&self.engine.block_pool()).unwrap() {
+            if let Event::Message(Message::Request(request)) = event {
+                requests.push(request);
+            }
+        }
+        requests
+    }
+
+    fn state(&mut self, torrent: TorrentHandle) -> TorrentState {
+        self.handle(Input::Command(Command::Status(Ticket(2), torrent)));
+        let Some(Answer::Status(Some(status))) = self.answers.pop() else { panic!("no status") };
+        status.state
+    }
+}
+
+fn opened(job: DiskJob) -> Option<StorageId> {
+    if let DiskJob::Open { storage, .. } = job { Some(storage) } else { None }
+}
+
+fn address(number: u8) -> SocketAddr {
+    SocketAddr::from(([10, 9, 0, number], 6881))
+}
+
+fn handshake(content: &Content, number: u8) -> Vec<u8> {
+    let reserved = Reserved([0, 0, 0, 0, 0, 0x10, 0, 0x04]);
+    let info_hash = content.metainfo.info_hashes().truncated();
+    Handshake { reserved, info_hash, peer_id: [number; 20] }.encode().to_vec()
+}
+
+#[test]
+fn a_plugin_may_remove_thousands_of_torrents_in_one_hook() {
+    let mut alone = Alone::new(talkative());
+    let probe = Probe::new().session("on_tick", |cx| {
+        let session = cx.session();
+        session.torrents().into_iter().for_each(|torrent| session.remove_torrent(torrent, false));
+        false
+    });
+    alone.plug(|| probe.on_session());
+    for seed in 0..3_000 {
+        alone.add(&Content::random(seed, 100, 16_384));
+    }
+    alone.run_for(Duration::from_secs(2));
+    let closing = alone.jobs.iter().filter(|job| matches!(job, DiskJob::Close { .. })).count();
+    assert_eq!(closing, 3_000);
+}
