@@ -201,6 +201,39 @@ fn handshake(content: &Content, number: u8) -> Vec<u8> {
 }
 
 #[test]
+fn a_recheck_forgets_blocks_of_pieces_that_are_not_whole() {
+    let mut alone = Alone::new(talkative());
+    let content = Content::random(77, 65_536, 32_768);
+    let torrent = alone.add(&content);
+    let peer = alone.called_by(&content, 1);
+    alone.tell(peer, &[Message::HaveAll, Message::Unchoke]);
+    let asked = alone.requests(peer);
+    let RawRequest { piece, start, length } = asked[0];
+    alone.tell(peer, &[Message::Piece { piece, start, data: vec![7; length as usize].into() }]);
+    let written = alone.jobs.drain(..).find_map(|job| match job {
+        DiskJob::Write { storage, span, .. } => Some((storage, span)),
+        _ => None,
+    });
+    let (storage, span) = written.unwrap();
+    alone.handle(Input::Disk(DiskDone::Written { storage, span, result: Ok(()) }));
+    alone.handle(Input::Command(Command::Recheck(torrent)));
+    for piece in content.layout().geometry().pieces() {
+        alone.handle(Input::Disk(DiskDone::Checked { storage, piece, have: false }));
+    }
+    alone.handle(Input::Disk(DiskDone::CheckFinished { storage, result: Ok(()) }));
+    // The disk has forgotten it, so it has to come again.
+    let peer = alone.called_by(&content, 2);
+    alone.tell(peer, &[Message::HaveAll, Message::Unchoke]);
+    let mut again = Vec::new();
+    while let Some(RawRequest { piece, start, length }) = alone.requests(peer).first().copied() {
+        again.push((piece, start));
+        alone.sent.remove(&peer);
+        alone.tell(peer, &[Message::Piece { piece, start, data: vec![7; length as usize].into() }]);
+    }
+    assert!(again.contains(&(asked[0].piece, asked[0].start)), "{again:?}");
+}
+
+#[test]
 fn a_plugin_may_remove_thousands_of_torrents_in_one_hook() {
     let mut alone = Alone::new(talkative());
     let probe = Probe::new().session("on_tick", |cx| {

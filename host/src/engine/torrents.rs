@@ -440,7 +440,11 @@ impl Torrent {
     /// Nothing is had any more.
     fn forget_pieces(&mut self) {
         let geometry = self.geometry();
-        geometry.pieces().for_each(|piece| self.picker.unset_have(piece));
+        geometry.pieces().for_each(|piece| {
+            self.picker.unset_have(piece);
+            // To the disk, blocks that were written before a check do not count either.
+            self.picker.failed(piece);
+        });
         self.pieces_checked = 0;
         self.pieces_left = pieces_per_file(self.metainfo.layout());
     }
