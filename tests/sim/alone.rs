@@ -201,6 +201,25 @@ fn handshake(content: &Content, number: u8) -> Vec<u8> {
 }
 
 #[test]
+fn a_check_that_failed_is_begun_again_by_a_resume() {
+    let mut alone = Alone::new(talkative());
+    let content = Content::random(73, 100_000, 16_384);
+    let (torrent, storage) = alone.add_unopened(&content);
+    alone.handle(Input::Disk(DiskDone::Opened { storage, existing: Ok(true) }));
+    let checks =
+        |alone: &mut Alone| alone.jobs.drain(..).filter(|job| matches!(job, DiskJob::Check { .. })).count();
+    assert_eq!(checks(&mut alone), 1);
+    let error = Arc::new(ErrorKind::PermissionDenied.into());
+    let error = DiskError { operation: "read", path: "x".into(), error };
+    alone.handle(Input::Disk(DiskDone::CheckFinished { storage, result: Err(error) }));
+    assert_eq!(checks(&mut alone), 0);
+    alone.handle(Input::Command(Command::ResumeTorrent(torrent)));
+    assert_eq!(checks(&mut alone), 1);
+    alone.handle(Input::Disk(DiskDone::CheckFinished { storage, result: Ok(()) }));
+    assert_eq!(alone.state(torrent), TorrentState::DOWNLOADING);
+}
+
+#[test]
 fn a_recheck_forgets_blocks_of_pieces_that_are_not_whole() {
     let mut alone = Alone::new(talkative());
     let content = Content::random(77, 65_536, 32_768);

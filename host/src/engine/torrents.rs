@@ -116,8 +116,16 @@ impl Engine {
                 self.state.disk(DiskJob::Check { storage });
             }
             Ok(false) => self.files_checked(torrent),
-            Err(error) => self.state.disk_failed(torrent, &error),
+            Err(error) => self.check_failed(torrent, &error),
         }
+    }
+
+    /// The files could not be looked at: the check is begun again when the torrent is resumed.
+    fn check_failed(&mut self, torrent: TorrentHandle, error: &DiskError) {
+        if let Some(t) = self.state.torrent_mut(torrent) {
+            t.check_failed = true;
+        }
+        self.state.disk_failed(torrent, error);
     }
 
     pub(super) fn on_check_finished(&mut self, storage: StorageId, result: Result<(), DiskError>) {
@@ -131,7 +139,7 @@ impl Engine {
         }
         match result {
             Ok(()) => self.files_checked(torrent),
-            Err(error) => self.state.disk_failed(torrent, &error),
+            Err(error) => self.check_failed(torrent, &error),
         }
     }
 
@@ -225,7 +233,11 @@ impl Engine {
             self.state.alert(AlertKind::TorrentPaused { torrent, name });
         } else {
             t.error = None;
+            let again = std::mem::take(&mut t.check_failed);
             self.state.alert(AlertKind::TorrentResumed { torrent, name });
+            if again {
+                self.begin_check(torrent);
+            }
             self.connect_peers(torrent);
         }
     }
@@ -256,10 +268,15 @@ impl Engine {
             return;
         };
         t.files_checked = false;
-        t.forget_pieces();
-        let storage = t.storage;
         self.disconnect_all(torrent, ErrorCode::STOPPING_TORRENT);
         self.pump();
+        self.begin_check(torrent);
+    }
+
+    fn begin_check(&mut self, torrent: TorrentHandle) {
+        let Some(t) = self.state.torrent_mut(torrent) else { return };
+        t.forget_pieces();
+        let storage = t.storage;
         self.set_state(torrent, TorrentState::CHECKING_FILES);
         self.state.disk(DiskJob::Check { storage });
     }
@@ -378,6 +395,7 @@ impl State {
             removing: false,
             files_checked: false,
             error: None,
+            check_failed: false,
             peers: Vec::new(),
             held: Vec::new(),
             pieces_checked: 0,
