@@ -220,6 +220,24 @@ fn a_check_that_failed_is_begun_again_by_a_resume() {
 }
 
 #[test]
+fn a_peer_that_asks_and_asks_and_reads_nothing_is_closed() {
+    let mut alone = Alone::new(talkative());
+    let content = Content::random(74, 100_000, 16_384);
+    alone.add(&content);
+    let peer = alone.called_by(&content, 1);
+    alone.full.push(peer);
+    let request = Message::Request(RawRequest { piece: 0, start: 0, length: 16_384 });
+    let flood = [vec![Message::Interested], vec![request; 250]].concat();
+    for _ in 0..8_000 {
+        alone.tell(peer, &flood);
+        if alone.closed.contains(&peer) {
+            return;
+        }
+    }
+    panic!("it may go on for ever");
+}
+
+#[test]
 fn a_recheck_forgets_blocks_of_pieces_that_are_not_whole() {
     let mut alone = Alone::new(talkative());
     let content = Content::random(77, 65_536, 32_768);

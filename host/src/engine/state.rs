@@ -76,6 +76,9 @@ pub(super) struct State {
     pub(super) phase: SessionPhase,
 }
 
+/// So much may wait to be sent to a peer, besides blocks, before its next question is one too many, in bytes.
+const MOST_ANSWERS: u64 = 16 << 20;
+
 /// How far the end of the session has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum SessionPhase {
@@ -283,7 +286,12 @@ impl State {
 
     /// Queues a message that has a `sent_` hook.
     pub(super) fn send_and_tell(&mut self, peer: PeerHandle, message: &Message) {
+        let limit = u64::from(self.settings.send_buffer_watermark) + MOST_ANSWERS;
         let Some(connection) = self.peer_mut(peer).filter(|c| !c.is_closing()) else { return };
+        if connection.outbox.len() > limit && matches!(message, Message::Reject(_) | Message::Unchoke) {
+            // It goes on asking, and does not read what it is answered.
+            return self.peer_error(peer, ErrorCode::TOO_MANY_REQUESTS_WHEN_CHOKED);
+        }
         connection.send(message);
         self.transmit(peer);
         if let Some(sent) = sent(message) {
