@@ -237,6 +237,40 @@ fn a_peer_that_asks_and_asks_and_reads_nothing_is_closed() {
     panic!("it may go on for ever");
 }
 
+struct Welcome(Vec<u8>);
+
+#[hooks]
+impl SessionPlugin for Welcome {
+    fn on_unknown_torrent(
+        &mut self,
+        _: &mut SessionContext<'_>,
+        _: InfoHashes,
+        _: PeerHandle,
+        mut params: AddTorrentParams<'_>,
+    ) -> Verdict {
+        params.torrent(&self.0);
+        Verdict::Handled
+    }
+}
+
+#[test]
+fn a_peer_that_is_held_sends_no_more_until_it_is_served() {
+    let mut alone = Alone::new(talkative());
+    let content = Content::random(76, 100_000, 16_384);
+    let file = [b"d4:info", &content.metainfo.info_bytes()[..], b"e"].concat();
+    alone.plug(|| SessionBox::new(Welcome(file)));
+    let peer = alone.called_by(&content, 1);
+    assert!(!alone.engine.wants_read(peer));
+    // Longer than a silent peer is put up with.
+    alone.run_for(Duration::from_secs(300));
+    let storage = alone.jobs.drain(..).find_map(opened).unwrap();
+    alone.handle(Input::Disk(DiskDone::Opened { storage, existing: Ok(false) }));
+    assert_eq!(alone.reads, [peer]);
+    assert!(alone.engine.wants_read(peer) && alone.sent[&peer].len() > 68);
+    alone.run_for(Duration::from_secs(10));
+    assert!(alone.closed.is_empty());
+}
+
 #[test]
 fn a_recheck_forgets_blocks_of_pieces_that_are_not_whole() {
     let mut alone = Alone::new(talkative());

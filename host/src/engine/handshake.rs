@@ -79,9 +79,12 @@ impl Engine {
     pub(super) fn release_held(&mut self, torrent: TorrentHandle) {
         let held = self.state.torrent_mut(torrent).map(|t| std::mem::take(&mut t.held)).unwrap_or_default();
         for peer in held {
-            if let Some(connection) = self.state.peer_mut(peer) {
-                connection.phase = Phase::Handshaking;
-            }
+            let now = self.state.now;
+            let Some(connection) = self.state.peer_mut(peer) else { continue };
+            connection.phase = Phase::Handshaking;
+            // It was not read all the while: its time begins anew.
+            (connection.created, connection.last_received) = (now, now);
+            self.state.outputs.push_back(super::Output::Read(peer));
             self.join(peer, torrent);
             self.pump();
             self.decode(peer);

@@ -54,7 +54,7 @@ pub use output::Output;
 pub use state::EngineConfig;
 
 use crate::alert::Alert;
-use crate::peer::Connection;
+use crate::peer::{Connection, Phase};
 use plugins::Chains;
 use state::{SessionPhase, State};
 use step::Step;
@@ -122,9 +122,11 @@ impl Engine {
         Some(self.state.peer_mut(peer)?.decoder.targets(scratch))
     }
 
-    /// Whether the socket of a connection is to be read now. It is not while the disk cannot keep up.
+    /// Whether the socket of a connection is to be read now. It is not while the disk cannot keep up, or the torrent cannot
+    /// serve it yet.
     pub fn wants_read(&self, peer: PeerHandle) -> bool {
-        self.state.peer(peer).is_some_and(|connection| !connection.read_paused)
+        let reads = |connection: &Connection| !connection.read_paused && connection.phase != Phase::Held;
+        self.state.peer(peer).is_some_and(reads)
     }
 
     /// What a connection is to send next, for one vectored write. Empty if there is nothing.
