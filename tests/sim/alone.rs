@@ -201,6 +201,51 @@ fn handshake(content: &Content, number: u8) -> Vec<u8> {
 }
 
 #[test]
+fn a_peer_that_was_reached_has_its_earlier_failures_forgiven() {
+    let mut alone = Alone::new(talkative());
+    let content = Content::random(70, 100_000, 16_384);
+    let torrent = alone.add(&content);
+    alone.offer(torrent, address(1));
+    for _ in 0..4 {
+        // Twice nobody is there, then it answers, and leaves again.
+        for _ in 0..2 {
+            let peer = alone.next_call();
+            alone.refuse(peer);
+        }
+        let peer = alone.next_call();
+        alone.handle(Input::Connected { peer, local: address(0) });
+        alone.say(peer, &handshake(&content, 1));
+        alone.hang_up(peer);
+    }
+}
+
+#[test]
+fn a_peer_that_never_answers_is_left_alone_in_the_end() {
+    let mut alone = Alone::new(talkative());
+    let content = Content::random(71, 100_000, 16_384);
+    let torrent = alone.add(&content);
+    alone.offer(torrent, address(1));
+    alone.run_for(Duration::from_secs(3_600));
+    assert_eq!(alone.calls.len(), 3);
+    assert_eq!(alone.closed.len(), 3);
+}
+
+#[test]
+fn a_later_attempt_to_connect_has_more_time() {
+    let mut alone = Alone::new(talkative());
+    let content = Content::random(72, 100_000, 16_384);
+    let torrent = alone.add(&content);
+    alone.offer(torrent, address(1));
+    let peer = alone.next_call();
+    alone.refuse(peer);
+    alone.next_call();
+    alone.run_for(Duration::from_secs(17));
+    assert_eq!(alone.closed.len(), 1);
+    alone.run_for(Duration::from_secs(3));
+    assert_eq!(alone.closed.len(), 2);
+}
+
+#[test]
 fn a_check_that_failed_is_begun_again_by_a_resume() {
     let mut alone = Alone::new(talkative());
     let content = Content::random(73, 100_000, 16_384);

@@ -146,6 +146,9 @@ impl Engine {
         connection.phase = Phase::Established;
         let reserved = PluginReserved(connection.reserved.0);
         let extended = connection.extended();
+        if let Some((connection, torrent)) = self.state.pair(peer) {
+            torrent.candidates.clear_failures(connection.known_as);
+        }
         self.retain_on_handshake(peer, reserved);
         if extended && self.open_peer(peer).is_some() {
             self.send_extension_handshake(peer);

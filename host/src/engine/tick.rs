@@ -20,6 +20,8 @@ pub(super) const TICK: Duration = Duration::from_secs(1);
 pub(super) const ABORT_TIME: Duration = Duration::from_secs(2);
 /// A connection that is silent for so long gets a keep-alive; peers give up after two minutes.
 const KEEP_ALIVE: Duration = Duration::from_secs(100);
+/// Each earlier failure gives an attempt to connect so much more time.
+const MORE_TO_CONNECT: Duration = Duration::from_secs(3);
 
 impl Engine {
     pub(super) fn start_ticking(&mut self) {
@@ -157,6 +159,8 @@ impl State {
         let scarce = self.num_peers() * 10 >= settings.connections_limit as usize * 9;
         let now = self.now;
         let Some(connection) = self.peer(peer) else { return };
+        let known = connection.torrent.and_then(|t| self.torrent(t)?.candidates.known(connection.known_as));
+        let connect = connect + MORE_TO_CONNECT * known.map_or(0, |known| known.failcount.into());
         let age = now.duration_since(connection.created);
         let ask = |error| Step::AskDisconnect(peer, error);
         let step = match connection.phase {
