@@ -365,3 +365,24 @@ fn a_plugin_may_remove_thousands_of_torrents_in_one_hook() {
     let closing = alone.jobs.iter().filter(|job| matches!(job, DiskJob::Close { .. })).count();
     assert_eq!(closing, 3_000);
 }
+
+#[test]
+fn who_has_everything_still_calls_those_who_may_not() {
+    let mut alone = Alone::new(talkative());
+    let content = Content::random(78, 100_000, 16_384);
+    let (torrent, storage) = alone.add_unopened(&content);
+    alone.handle(Input::Disk(DiskDone::Opened { storage, existing: Ok(true) }));
+    for piece in content.layout().geometry().pieces() {
+        alone.handle(Input::Disk(DiskDone::Checked { storage, piece, have: true }));
+    }
+    alone.handle(Input::Disk(DiskDone::CheckFinished { storage, result: Ok(()) }));
+    alone.offer(torrent, address(1));
+    let (peer, _) = alone.calls[0];
+    alone.handle(Input::Connected { peer, local: address(0) });
+    alone.say(peer, &handshake(&content, 1));
+    alone.tell(peer, &[Message::HaveAll]);
+    // Neither is of use to the other, and will not be.
+    assert_eq!(alone.closed, [peer]);
+    alone.run_for(Duration::from_secs(600));
+    assert_eq!(alone.calls.len(), 1);
+}

@@ -190,8 +190,8 @@ impl State {
             return None;
         }
         let now = self.now;
-        let t = self.torrent_mut(torrent).filter(|t| t.takes_peers() && !t.picker.is_finished())?;
-        let address = t.candidates.next(now, false)?;
+        let t = self.torrent_mut(torrent).filter(|t| t.takes_peers())?;
+        let address = t.candidates.next(now, t.picker.is_finished())?;
         self.connects_left -= 1;
         Some(address)
     }
@@ -220,6 +220,10 @@ impl State {
             t.held.retain(|other| *other != peer);
             t.picker.forget_peer(peer);
             let failed = closing.severity >= Severity::FAILURE;
+            // Of no use once we have everything too.
+            if connection.bitfield_received {
+                t.candidates.set_seed(connection.known_as, connection.upload_only());
+            }
             t.candidates.disconnected(connection.known_as, now, failed);
         }
         if error.is_error() && closing.severity == Severity::PEER_ERROR {
