@@ -282,6 +282,22 @@ fn a_peer_that_asks_and_asks_and_reads_nothing_is_closed() {
     panic!("it may go on for ever");
 }
 
+#[test]
+fn nothing_goes_out_before_the_handshake() {
+    let mut alone = Alone::new(talkative());
+    let content = Content::random(75, 100_000, 16_384);
+    let probe = Probe::new().peer("on_connected", |cx| {
+        cx.this().maybe_unchoke_this_peer();
+        false
+    });
+    alone.plug(|| probe.on_session());
+    let torrent = alone.add(&content);
+    alone.offer(torrent, address(1));
+    let (peer, _) = alone.calls[0];
+    alone.handle(Input::Connected { peer, local: address(0) });
+    assert_eq!(alone.sent[&peer].len(), 68);
+}
+
 struct Welcome(Vec<u8>);
 
 #[hooks]
