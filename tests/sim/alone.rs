@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use pilotfish::alert::AlertKind;
 use pilotfish::command::{AddTorrent, Answer, Command, PluginSource, Ticket};
 use pilotfish::engine::{Engine, EngineConfig, Input, Output, SocketOperation};
 use pilotfish::job::{DiskDone, DiskError, DiskJob, StorageId};
@@ -26,6 +27,7 @@ struct Alone {
     sent: HashMap<PeerHandle, Vec<u8>>,
     jobs: Vec<DiskJob>,
     answers: Vec<Answer>,
+    alerts: Vec<AlertKind>,
     /// Sockets that take nothing.
     full: Vec<PeerHandle>,
     reads: Vec<PeerHandle>,
@@ -37,8 +39,8 @@ impl Alone {
         let config = EngineConfig { settings, seed: 1, unix_time: 1_700_000_000, waker: Arc::new(|| {}) };
         let engine = Engine::new(config, now);
         let (calls, closed, jobs, answers) = Default::default();
-        let (full, reads) = Default::default();
-        Self { engine, now, calls, closed, sent: HashMap::new(), jobs, answers, full, reads }
+        let (alerts, full, reads) = Default::default();
+        Self { engine, now, calls, closed, sent: HashMap::new(), jobs, answers, alerts, full, reads }
     }
 
     fn plug(&mut self, plugin: impl FnOnce() -> SessionBox + Send + 'static) {
@@ -65,7 +67,9 @@ impl Alone {
                 Output::Stopped => {}
             }
         }
-        while self.engine.poll_alert().is_some() {}
+        while let Some(alert) = self.engine.poll_alert() {
+            self.alerts.push(alert.kind);
+        }
     }
 
     fn write(&mut self, peer: PeerHandle) {
@@ -82,14 +86,16 @@ impl Alone {
         }
     }
 
-    /// Lets time pass, deadline by deadline.
-    fn run_for(&mut self, time: Duration) {
-        let end = self.now + time;
+    /// Lets time pass, deadline by deadline; how many there were.
+    fn run_for(&mut self, time: Duration) -> usize {
+        let (end, mut deadlines) = (self.now + time, 0);
         while let Some(at) = self.engine.poll_timeout().filter(|at| *at <= end) {
             self.now = self.now.max(at);
             self.handle(Input::Timeout);
+            deadlines += 1;
         }
         self.now = end;
+        deadlines
     }
 
     /// Adds a torrent of which nothing is there.
@@ -401,4 +407,53 @@ fn who_has_everything_still_calls_those_who_may_not() {
     assert_eq!(alone.closed, [peer]);
     alone.run_for(Duration::from_secs(600));
     assert_eq!(alone.calls.len(), 1);
+}
+
+/// The last peer may have had a part in a bad piece, and the others, who left, in all pieces that are missing.
+#[test]
+fn a_peer_on_parole_may_finish_what_others_began_if_nobody_else_does() {
+    let mut alone = Alone::new(talkative());
+    let content = Content::random(82, 65_536, 32_768);
+    alone.add(&content);
+    let send = |alone: &mut Alone, peer, asked: RawRequest| {
+        let RawRequest { piece, start, length } = asked;
+        alone.tell(peer, &[Message::Piece { piece, start, data: vec![7; length as usize].into() }]);
+    };
+    let first = alone.called_by(&content, 1);
+    alone.tell(first, &[Message::HaveAll, Message::Unchoke]);
+    let asked = alone.requests(first);
+    send(&mut alone, first, asked[0]);
+    alone.tell(first, &[Message::Choke]);
+    for request in alone.requests(first).split_off(1) {
+        alone.tell(first, &[Message::Reject(request)]);
+    }
+    let mixed = asked[0].piece;
+    let second = alone.called_by(&content, 2);
+    alone.tell(second, &[Message::HaveAll, Message::Unchoke]);
+    let rest = alone.requests(second).into_iter().find(|asked| asked.piece == mixed).unwrap();
+    send(&mut alone, second, rest);
+    let storage = alone.jobs.iter().find_map(|job| match job {
+        DiskJob::Write { storage, .. } => Some(*storage),
+        _ => None,
+    });
+    let storage = storage.unwrap();
+    let piece = content.layout().geometry().piece(mixed).unwrap();
+    alone.handle(Input::Disk(DiskDone::Hashed { storage, piece, passed: Ok(false) }));
+    alone.hang_up(second);
+    // The third sends the bad piece again, half of the other, and leaves.
+    let third = alone.called_by(&content, 3);
+    alone.tell(third, &[Message::HaveAll, Message::Unchoke]);
+    let missing = |asked: &RawRequest| asked.piece != mixed && asked.start > 0;
+    let mut sent = 0;
+    while let Some(asked) = alone.requests(third).get(sent).copied() {
+        sent += 1;
+        if !missing(&asked) {
+            send(&mut alone, third, asked);
+        }
+    }
+    alone.handle(Input::Disk(DiskDone::Hashed { storage, piece, passed: Ok(true) }));
+    alone.hang_up(third);
+    alone.sent.remove(&first);
+    alone.tell(first, &[Message::Unchoke]);
+    assert!(alone.requests(first).iter().any(missing));
 }
