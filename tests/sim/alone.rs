@@ -409,6 +409,16 @@ fn who_has_everything_still_calls_those_who_may_not() {
     assert_eq!(alone.calls.len(), 1);
 }
 
+#[test]
+fn a_torrent_that_has_nothing_to_do_sleeps() {
+    let mut alone = Alone::new(talkative());
+    alone.run_for(Duration::from_millis(500));
+    alone.add(&Content::random(80, 100_000, 16_384));
+    alone.run_for(Duration::from_secs(5));
+    // Those of the session.
+    assert_eq!(alone.run_for(Duration::from_secs(10)), 10);
+}
+
 /// The last peer may have had a part in a bad piece, and the others, who left, in all pieces that are missing.
 #[test]
 fn a_peer_on_parole_may_finish_what_others_began_if_nobody_else_does() {

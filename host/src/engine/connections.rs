@@ -31,13 +31,18 @@ impl Engine {
         Some(state.insert_peer(connection))
     }
 
-    /// Tries as many known peers as are wanted now.
+    /// Tries as many known peers as are wanted now, and has the torrent's timer run.
     pub(super) fn connect_peers(&mut self, torrent: TorrentHandle) {
+        self.call_candidates(torrent);
+        self.state.schedule_torrent(torrent);
+    }
+
+    /// Tries as many known peers as are wanted now.
+    pub(super) fn call_candidates(&mut self, torrent: TorrentHandle) {
         while let Some(address) = self.state.next_candidate(torrent) {
             self.connect(torrent, address);
             self.pump();
         }
-        self.state.schedule_torrent(torrent);
     }
 
     fn connect(&mut self, torrent: TorrentHandle, address: SocketAddr) {

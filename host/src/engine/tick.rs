@@ -83,7 +83,7 @@ impl Engine {
             self.peer_tick(peer);
         }
         self.pump();
-        self.connect_peers(torrent);
+        self.call_candidates(torrent);
         self.state.schedule_torrent_tick(torrent, self.ticks(torrent));
     }
 
