@@ -419,6 +419,19 @@ fn a_torrent_that_has_nothing_to_do_sleeps() {
     assert_eq!(alone.run_for(Duration::from_secs(10)), 10);
 }
 
+#[test]
+fn a_torrent_that_is_removed_is_not_heard_of_again() {
+    let mut alone = Alone::new(talkative());
+    let content = Content::random(81, 100_000, 16_384);
+    let (torrent, storage) = alone.add_unopened(&content);
+    alone.handle(Input::Command(Command::RemoveTorrent { torrent, delete_files: false }));
+    assert!(matches!(alone.alerts.last(), Some(AlertKind::TorrentRemoved { .. })));
+    alone.alerts.clear();
+    alone.handle(Input::Disk(DiskDone::Opened { storage, existing: Ok(false) }));
+    alone.handle(Input::Disk(DiskDone::Closed { storage }));
+    assert!(alone.alerts.is_empty(), "{:?}", alone.alerts);
+}
+
 /// The last peer may have had a part in a bad piece, and the others, who left, in all pieces that are missing.
 #[test]
 fn a_peer_on_parole_may_finish_what_others_began_if_nobody_else_does() {

@@ -206,6 +206,12 @@ impl State {
         Some((connection, torrent, &mut self.rng))
     }
 
+    /// The torrent whose files these are, until it is removed.
+    pub(super) fn stored(&self, storage: StorageId) -> Option<TorrentHandle> {
+        let torrent = self.by_storage.get(&storage).copied();
+        torrent.filter(|torrent| self.torrent(*torrent).is_some_and(|t| !t.removing))
+    }
+
     /// All connections.
     pub(super) fn peers(&self) -> impl Iterator<Item = (PeerHandle, &Connection)> {
         self.peers.iter().map(|(k, connection)| (PeerHandle::from_raw(k.data().as_ffi()), connection))

@@ -109,7 +109,7 @@ impl Engine {
 
     /// The disk knows the torrent's files.
     pub(super) fn on_opened(&mut self, storage: StorageId, existing: Result<bool, DiskError>) {
-        let Some(torrent) = self.state.by_storage.get(&storage).copied() else { return };
+        let Some(torrent) = self.state.stored(storage) else { return };
         match existing {
             Ok(true) => {
                 self.set_state(torrent, TorrentState::CHECKING_FILES);
@@ -129,12 +129,8 @@ impl Engine {
     }
 
     pub(super) fn on_check_finished(&mut self, storage: StorageId, result: Result<(), DiskError>) {
-        let Some(torrent) = self.state.by_storage.get(&storage).copied() else { return };
-        let Some(t) = self.state.torrent_mut(torrent).filter(|t| t.state == TorrentState::CHECKING_FILES)
-        else {
-            return;
-        };
-        if t.removing {
+        let Some(torrent) = self.state.stored(storage) else { return };
+        if self.state.torrent(torrent).is_none_or(|t| t.state != TorrentState::CHECKING_FILES) {
             return;
         }
         match result {
