@@ -445,7 +445,10 @@ impl State {
         let Some(t) = self.torrent_mut(torrent) else { return false };
         let Some(piece) = t.geometry().piece(piece) else { return false };
         t.picker.set_priority(piece, Priority::new(priority));
-        self.steps.push_back(Step::Wanted(torrent));
+        // Once for however many pieces a plugin changes.
+        if !matches!(self.steps.back(), Some(Step::Wanted(last)) if *last == torrent) {
+            self.steps.push_back(Step::Wanted(torrent));
+        }
         true
     }
 }
