@@ -16,7 +16,6 @@ use pilotfish_plugin::{
 use super::Engine;
 use super::ciphers::Ciphers;
 use super::state::SessionPhase;
-use super::step::Step;
 use crate::alert::AlertKind;
 use crate::command::{PluginSource, TorrentExtension};
 use crate::hooks::{Chain, Peers, Place, Sessions, Torrents, with_session_context};
@@ -338,7 +337,8 @@ impl Engine {
 
     /// Drops every plugin object: connections', then torrents', then the session's.
     pub(super) fn drop_plugins(&mut self) {
-        self.state.steps.retain(|step| !matches!(step, Step::AttachPeer(..) | Step::AttachTorrent(..)));
+        self.state.steps.retain(|step| !step.holds_plugin());
+        self.state.deferred.retain(|step| !step.holds_plugin());
         self.chains.ciphers.clear();
         self.chains.peers.clear();
         self.chains.torrents.clear();
