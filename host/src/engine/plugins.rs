@@ -157,11 +157,10 @@ impl Engine {
 
     fn saved_state(&mut self, id: PluginId) -> Option<(String, Vec<u8>)> {
         let entry = self.state.begin_entry(EntryTree::new());
-        let raw = self.state.entry_raw(entry);
-        let answer = self
-            .chains
-            .session
-            .only(&mut self.state, id, (), SessionHooks::save_state, |p, cx| p.save_state(cx, raw));
+        let answer = self.chains.session.only(&mut self.state, id, (), SessionHooks::save_state, |p, cx| {
+            let raw = super::host_api::lend_entry(cx.scope(), entry);
+            p.save_state(cx, raw)
+        });
         let kept = self.state.end_entry(entry);
         answer?;
         Some((self.state.plugin_name(id), kept.encode_root()))

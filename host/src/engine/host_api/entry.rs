@@ -4,9 +4,9 @@
 //! come, and one that names nothing is answered as gone.
 
 use pilotfish_plugin::rt::abi_stable::std_types::RSlice;
-use pilotfish_plugin::rt::{EntryId, EntryRaw, HookStatus, HostPtr, Sink};
+use pilotfish_plugin::rt::{EntryId, EntryRaw, HookStatus, Scope, Sink};
 
-use super::{API, YES, host_functions, yes_if};
+use super::{YES, host_functions, yes_if};
 use crate::engine::state::State;
 use crate::wire::{EntryId as NodeId, EntryTree};
 
@@ -28,17 +28,18 @@ impl State {
         self.entries.pop().unwrap_or_default()
     }
 
-    /// The form in which a hook is given a dictionary.
-    pub(in crate::engine) fn entry_raw(&mut self, entry: EntryId) -> EntryRaw<'static> {
-        // SAFETY: the pointer is the same as the scope's of the call that the value is passed to, and plugins cannot keep it.
-        unsafe { EntryRaw::new(HostPtr((&raw mut *self).cast()), API, entry) }
-    }
-
     /// The tree and node that an id names, if any.
     fn node(&mut self, entry: EntryId) -> Option<(&mut EntryTree, NodeId)> {
         let tree = self.entries.get_mut((entry.0 >> NODE_BITS) as usize)?;
         Some((tree, NodeId(entry.0 & ((1 << NODE_BITS) - 1))))
     }
+}
+
+/// The form in which a hook is given a dictionary. The pointer in it is the one of the call's own scope: one that was made
+/// before the scope would be void, since the scope is made from the whole state.
+pub(in crate::engine) fn lend_entry(scope: Scope, entry: EntryId) -> EntryRaw<'static> {
+    // SAFETY: the scope is that of the call which the value is passed to, and plugins cannot keep it.
+    unsafe { EntryRaw::lent(scope, entry) }
 }
 
 host_functions! {
