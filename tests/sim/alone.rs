@@ -13,7 +13,7 @@ use pilotfish::job::{DiskDone, DiskError, DiskJob, StorageId};
 use pilotfish::settings::Settings;
 use pilotfish::wire::{Decoder, Event, Handshake, MAX_MESSAGE, Message, RawRequest, Reserved};
 use pilotfish_plugin::{
-    AddTorrentParams, InfoHashes, PeerHandle, PeerSource, SessionBox, SessionContext, SessionPlugin,
+    AddTorrentParams, InfoHashes, PeerHandle, PeerSource, Session, SessionBox, SessionContext, SessionPlugin,
     TorrentHandle, TorrentState, Verdict, hooks,
 };
 use pilotfish_tests::sim::{Content, Probe, talkative};
@@ -479,4 +479,24 @@ fn a_peer_on_parole_may_finish_what_others_began_if_nobody_else_does() {
     alone.sent.remove(&first);
     alone.tell(first, &[Message::Unchoke]);
     assert!(alone.requests(first).iter().any(missing));
+}
+
+#[test]
+fn dictionaries_that_a_plugin_could_not_have_take_nothing_from_others() {
+    fn nest(session: &Session<'_>, depth: u32) {
+        if depth > 0 {
+            session.add_torrent(|_| nest(session, depth - 1));
+        }
+    }
+    let mut alone = Alone::new(talkative());
+    let content = Content::random(83, 100_000, 16_384);
+    let probe = Probe::new().peer("add_handshake", |cx| {
+        nest(&cx.session(), 300);
+        false
+    });
+    alone.plug(|| probe.on_session());
+    alone.add(&content);
+    let peer = alone.called_by(&content, 1);
+    let reqq = |bytes: &[u8]| bytes.windows(6).any(|window| window == b"4:reqq");
+    assert!(reqq(&alone.sent[&peer]));
 }

@@ -22,8 +22,12 @@ impl State {
     }
 
     /// The dictionary as plugins left it. Dictionaries that were begun later are dropped.
+    /// An id that names none gives an empty one.
     pub(in crate::engine) fn end_entry(&mut self, entry: EntryId) -> EntryTree {
         let index = (entry.0 >> NODE_BITS) as usize;
+        if index >= self.entries.len() {
+            return EntryTree::default();
+        }
         self.entries.truncate(index + 1);
         self.entries.pop().unwrap_or_default()
     }
