@@ -80,6 +80,13 @@ macro_rules! context {
                 Self { scope, $( $field, )* _host: PhantomData }
             }
 
+            /// What the host lent for this call.
+            #[doc(hidden)]
+            #[inline]
+            pub fn scope(&self) -> Scope {
+                self.scope
+            }
+
             /// Writes a line to the session's log, under the plugin's name.
             pub fn log(&self, level: Level, text: &str) {
                 if let Some(f) = self.scope.api.log().log() {

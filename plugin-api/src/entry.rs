@@ -8,6 +8,7 @@ use abi_stable::StableAbi;
 
 use crate::answer::HookStatus;
 use crate::bencode::Value;
+use crate::context::Scope;
 use crate::host_api::{HostApiRef, HostPtr, Sink};
 
 /// Names a node of a dictionary that the host holds for the length of one call.
@@ -32,6 +33,12 @@ impl EntryRaw<'_> {
     /// `host` and `api` belong together and stay valid as long as the value is used.
     pub unsafe fn new(host: HostPtr, api: HostApiRef, id: EntryId) -> Self {
         Self { host, api, id, _scope: PhantomData }
+    }
+
+    /// # Safety
+    /// The value is used in the call that the scope was made for, and not after it.
+    pub unsafe fn lent(scope: Scope, id: EntryId) -> Self {
+        Self { host: scope.host, api: scope.api, id, _scope: PhantomData }
     }
 }
 

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, missing_docs, reason = "these are tests")]
 
 mod ciphers;
+mod alone;
 mod disk;
 mod extended;
 mod liars;

@@ -152,6 +152,8 @@ fn ticks_come_once_per_second_while_nothing_happens() {
 fn a_peer_is_tried_again_after_min_reconnect_time() {
     let mut sim = Sim::new(37);
     let (seed, leech, torrent, logs) = pair(&mut sim, [Probe::new()]);
+    // It would call, too.
+    sim.ask(seed, |ticket| Command::Set(ticket, "connection_speed".to_owned(), "0".to_owned()));
     sim.introduce(leech, torrent, seed);
     sim.run_for(Duration::from_millis(60));
     sim.reset(seed, leech);

@@ -109,7 +109,7 @@ impl State {
 
     pub(super) fn unchoke(&mut self, peer: PeerHandle) {
         let now = self.now;
-        let Some(connection) = self.peer_mut(peer).filter(|c| c.choked && !c.is_closing()) else { return };
+        let Some(connection) = self.peer_mut(peer).filter(|c| c.choked && c.is_established()) else { return };
         connection.choked = false;
         connection.choked_requests = 0;
         connection.last_unchoke = Some(now);

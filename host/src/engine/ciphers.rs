@@ -218,11 +218,14 @@ impl Engine {
             return false;
         }
         let Some(receiving) = self.chains.ciphers.receive.get_mut(&peer) else { return false };
-        receiving.packet_size = progress.packet_size as usize;
+        let packet_size = progress.packet_size as usize;
+        receiving.packet_size = packet_size;
         let done: Vec<u8> = receiving.inbox.drain(..consume + produce).collect();
+        let rest = receiving.inbox.len();
         if let Some(connection) = self.state.peer_mut(peer) {
             connection.decoder.feed(&done[consume..]);
         }
-        !done.is_empty()
+        // Also if it only said that it takes packets, and one is there.
+        !done.is_empty() || (take > 0 && packet_size > 0 && rest >= packet_size)
     }
 }

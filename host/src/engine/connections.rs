@@ -31,13 +31,18 @@ impl Engine {
         Some(state.insert_peer(connection))
     }
 
-    /// Tries as many known peers as are wanted now.
+    /// Tries as many known peers as are wanted now, and has the torrent's timer run.
     pub(super) fn connect_peers(&mut self, torrent: TorrentHandle) {
+        self.call_candidates(torrent);
+        self.state.schedule_torrent(torrent);
+    }
+
+    /// Tries as many known peers as are wanted now.
+    pub(super) fn call_candidates(&mut self, torrent: TorrentHandle) {
         while let Some(address) = self.state.next_candidate(torrent) {
             self.connect(torrent, address);
             self.pump();
         }
-        self.state.schedule_torrent(torrent);
     }
 
     fn connect(&mut self, torrent: TorrentHandle, address: SocketAddr) {
@@ -190,8 +195,8 @@ impl State {
             return None;
         }
         let now = self.now;
-        let t = self.torrent_mut(torrent).filter(|t| t.takes_peers() && !t.picker.is_finished())?;
-        let address = t.candidates.next(now, false)?;
+        let t = self.torrent_mut(torrent).filter(|t| t.takes_peers())?;
+        let address = t.candidates.next(now, t.picker.is_finished())?;
         self.connects_left -= 1;
         Some(address)
     }
@@ -220,6 +225,10 @@ impl State {
             t.held.retain(|other| *other != peer);
             t.picker.forget_peer(peer);
             let failed = closing.severity >= Severity::FAILURE;
+            // Of no use once we have everything too.
+            if connection.bitfield_received {
+                t.candidates.set_seed(connection.known_as, connection.upload_only());
+            }
             t.candidates.disconnected(connection.known_as, now, failed);
         }
         if error.is_error() && closing.severity == Severity::PEER_ERROR {

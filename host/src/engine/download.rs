@@ -65,6 +65,11 @@ impl State {
         };
         let mut spans = Vec::new();
         torrent.picker.pick(peer, &connection.has, room, &options, rng, &mut spans);
+        if parole && spans.is_empty() && torrent.picker.stands_still() {
+            // Others had a part in all that is left, and none of them goes on with it.
+            let options = PickOptions { parole: false, ..options };
+            torrent.picker.pick(peer, &connection.has, room, &options, rng, &mut spans);
+        }
         for span in &spans {
             connection.requests.sent(*span, now);
         }

@@ -14,6 +14,9 @@ use crate::wire::Message;
 /// How long after its bitfield a peer is looked at.
 const INTEREST_DELAY: Duration = Duration::from_millis(5);
 
+/// So many pieces that a peer allows while it chokes us are remembered. BEP 6 has ten; each message looks through all of them.
+const MOST_ALLOWED_FAST: usize = 256;
+
 impl Engine {
     /// The default for each message.
     pub(super) fn default_handler(&mut self, peer: PeerHandle, message: Message, origin: MessageOrigin) {
@@ -172,7 +175,8 @@ impl State {
     fn on_allowed_fast(&mut self, peer: PeerHandle, raw: u32) {
         let Some((connection, torrent)) = self.pair(peer) else { return };
         let Some(piece) = torrent.geometry().piece(raw) else { return };
-        if torrent.picker.have(piece) || connection.allowed_fast.contains(&piece) {
+        let full = connection.allowed_fast.len() >= MOST_ALLOWED_FAST;
+        if full || torrent.picker.have(piece) || connection.allowed_fast.contains(&piece) {
             return;
         }
         connection.allowed_fast.push(piece);

@@ -7,6 +7,7 @@ use pilotfish_plugin::{
 };
 
 use super::Engine;
+use super::host_api::lend_entry;
 use super::state::{SessionPhase, State};
 use crate::command::AddTorrentError;
 use crate::metainfo::InfoHashes;
@@ -42,12 +43,14 @@ impl Engine {
     fn on_unknown_torrent(&mut self, peer: PeerHandle, info_hash: [u8; 20]) {
         let hashes = super::step::plugin_hashes(&InfoHashes::V1(info_hash));
         let entry = self.state.begin_entry(EntryTree::new());
-        let raw = self.state.entry_raw(entry);
         let handled = self.chains.session.first_handled(
             &mut self.state,
             (),
             SessionHooks::on_unknown_torrent,
-            |p, cx| p.on_unknown_torrent(cx, hashes, peer, raw),
+            |p, cx| {
+                let raw = lend_entry(cx.scope(), entry);
+                p.on_unknown_torrent(cx, hashes, peer, raw)
+            },
         );
         let params = self.state.end_entry(entry);
         if handled && self.open_peer(peer).is_some() {
@@ -79,9 +82,12 @@ impl Engine {
     pub(super) fn release_held(&mut self, torrent: TorrentHandle) {
         let held = self.state.torrent_mut(torrent).map(|t| std::mem::take(&mut t.held)).unwrap_or_default();
         for peer in held {
-            if let Some(connection) = self.state.peer_mut(peer) {
-                connection.phase = Phase::Handshaking;
-            }
+            let now = self.state.now;
+            let Some(connection) = self.state.peer_mut(peer) else { continue };
+            connection.phase = Phase::Handshaking;
+            // It was not read all the while: its time begins anew.
+            (connection.created, connection.last_received) = (now, now);
+            self.state.outputs.push_back(super::Output::Read(peer));
             self.join(peer, torrent);
             self.pump();
             self.decode(peer);
@@ -143,6 +149,9 @@ impl Engine {
         connection.phase = Phase::Established;
         let reserved = PluginReserved(connection.reserved.0);
         let extended = connection.extended();
+        if let Some((connection, torrent)) = self.state.pair(peer) {
+            torrent.candidates.clear_failures(connection.known_as);
+        }
         self.retain_on_handshake(peer, reserved);
         if extended && self.open_peer(peer).is_some() {
             self.send_extension_handshake(peer);
@@ -173,10 +182,12 @@ impl Engine {
     /// Our extended handshake: the engine's keys, then the plugins'.
     fn send_extension_handshake(&mut self, peer: PeerHandle) {
         let entry = self.state.begin_entry(self.state.extension_handshake(peer));
-        let raw = self.state.entry_raw(entry);
         let subject = self.subject(peer);
         if let Some(chain) = self.chains.peers.get_mut(&peer) {
-            chain.tell(&mut self.state, subject, PeerHooks::add_handshake, |p, cx| p.add_handshake(cx, raw));
+            chain.tell(&mut self.state, subject, PeerHooks::add_handshake, |p, cx| {
+                let raw = lend_entry(cx.scope(), entry);
+                p.add_handshake(cx, raw)
+            });
         }
         let mut handshake = self.state.end_entry(entry);
         let Some(connection) = self.open_peer(peer) else { return };

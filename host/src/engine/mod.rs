@@ -54,13 +54,15 @@ pub use output::Output;
 pub use state::EngineConfig;
 
 use crate::alert::Alert;
-use crate::peer::Connection;
+use crate::peer::{Connection, Phase};
 use plugins::Chains;
 use state::{SessionPhase, State};
 use step::Step;
 
 /// How often what hooks cause may cause hooks again within one turn.
 const ROUNDS: usize = 16;
+/// How deep steps may be nested.
+const DEPTH: usize = 8;
 /// At most about this many bytes are offered to a socket at once.
 const TRANSMIT_BUDGET: usize = 256 * 1024;
 
@@ -120,9 +122,11 @@ impl Engine {
         Some(self.state.peer_mut(peer)?.decoder.targets(scratch))
     }
 
-    /// Whether the socket of a connection is to be read now. It is not while the disk cannot keep up.
+    /// Whether the socket of a connection is to be read now. It is not while the disk cannot keep up, or the torrent cannot
+    /// serve it yet.
     pub fn wants_read(&self, peer: PeerHandle) -> bool {
-        self.state.peer(peer).is_some_and(|connection| !connection.read_paused)
+        let reads = |connection: &Connection| !connection.read_paused && connection.phase != Phase::Held;
+        self.state.peer(peer).is_some_and(reads)
     }
 
     /// What a connection is to send next, for one vectored write. Empty if there is nothing.
@@ -172,7 +176,19 @@ impl Engine {
     }
 
     /// Does what is written down, until nothing is left or hooks keep causing hooks for too many rounds.
+    ///
+    /// Some steps do this in their middle, so that what they caused so far is done. A plugin that asks for thousands of
+    /// those at once must not use up the stack: the deepest leave what they caused to the outer ones.
     fn pump(&mut self) {
+        if self.state.pumping == DEPTH {
+            return;
+        }
+        self.state.pumping += 1;
+        self.pump_rounds();
+        self.state.pumping -= 1;
+    }
+
+    fn pump_rounds(&mut self) {
         for _ in 0..ROUNDS {
             let round = self.state.steps.len();
             if round == 0 {

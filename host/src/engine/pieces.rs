@@ -27,7 +27,7 @@ impl Engine {
     }
 
     fn on_hashed(&mut self, storage: StorageId, piece: PieceIndex, passed: Result<bool, DiskError>) {
-        let Some(torrent) = self.state.by_storage.get(&storage).copied() else { return };
+        let Some(torrent) = self.state.stored(storage) else { return };
         match passed {
             Ok(true) => self.on_piece_pass(torrent, piece),
             Ok(false) => self.on_piece_failed(torrent, piece),
@@ -112,7 +112,7 @@ impl Engine {
     }
 
     fn on_checked(&mut self, storage: StorageId, piece: PieceIndex, have: bool) {
-        let Some(torrent) = self.state.by_storage.get(&storage).copied() else { return };
+        let Some(torrent) = self.state.stored(storage) else { return };
         let Some(t) = self.state.torrent_mut(torrent) else { return };
         t.pieces_checked += 1;
         if !have || t.picker.have(piece) {

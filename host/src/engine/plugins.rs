@@ -16,7 +16,6 @@ use pilotfish_plugin::{
 use super::Engine;
 use super::ciphers::Ciphers;
 use super::state::SessionPhase;
-use super::step::Step;
 use crate::alert::AlertKind;
 use crate::command::{PluginSource, TorrentExtension};
 use crate::hooks::{Chain, Peers, Place, Sessions, Torrents, with_session_context};
@@ -158,11 +157,10 @@ impl Engine {
 
     fn saved_state(&mut self, id: PluginId) -> Option<(String, Vec<u8>)> {
         let entry = self.state.begin_entry(EntryTree::new());
-        let raw = self.state.entry_raw(entry);
-        let answer = self
-            .chains
-            .session
-            .only(&mut self.state, id, (), SessionHooks::save_state, |p, cx| p.save_state(cx, raw));
+        let answer = self.chains.session.only(&mut self.state, id, (), SessionHooks::save_state, |p, cx| {
+            let raw = super::host_api::lend_entry(cx.scope(), entry);
+            p.save_state(cx, raw)
+        });
         let kept = self.state.end_entry(entry);
         answer?;
         Some((self.state.plugin_name(id), kept.encode_root()))
@@ -338,7 +336,8 @@ impl Engine {
 
     /// Drops every plugin object: connections', then torrents', then the session's.
     pub(super) fn drop_plugins(&mut self) {
-        self.state.steps.retain(|step| !matches!(step, Step::AttachPeer(..) | Step::AttachTorrent(..)));
+        self.state.steps.retain(|step| !step.holds_plugin());
+        self.state.deferred.retain(|step| !step.holds_plugin());
         self.chains.ciphers.clear();
         self.chains.peers.clear();
         self.chains.torrents.clear();

@@ -107,7 +107,12 @@ impl Engine {
     /// Closes a connection for a reason of policy, if no plugin refuses.
     fn ask_disconnect(&mut self, peer: PeerHandle, error: ErrorCode) {
         if self.open_peer(peer).is_some() && self.all_consent(peer, error) {
-            self.state.disconnect(peer, error, Operation::BITTORRENT, Severity::NORMAL);
+            // Nobody answered: as much of a failure as a refusal.
+            let (operation, severity) = match error {
+                ErrorCode::TIMED_OUT => (Operation::CONNECT, Severity::FAILURE),
+                _ => (Operation::BITTORRENT, Severity::NORMAL),
+            };
+            self.state.disconnect(peer, error, operation, severity);
         }
     }
 

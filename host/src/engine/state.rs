@@ -50,6 +50,8 @@ pub(super) struct State {
     next_id: u64,
 
     pub(super) steps: VecDeque<Step>,
+    /// How deep steps are nested that have what they caused done in their middle.
+    pub(super) pumping: usize,
     /// Steps that were left over when hooks kept causing hooks.
     pub(super) deferred: Vec<Step>,
     pub(super) outputs: VecDeque<Output>,
@@ -73,6 +75,9 @@ pub(super) struct State {
     pub(super) connects_left: u32,
     pub(super) phase: SessionPhase,
 }
+
+/// So much may wait to be sent to a peer, besides blocks, before its next question is one too many, in bytes.
+const MOST_ANSWERS: u64 = 16 << 20;
 
 /// How far the end of the session has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -129,6 +134,7 @@ impl State {
             reads: HashMap::new(),
             next_id: 1,
             steps: VecDeque::new(),
+            pumping: 0,
             deferred: Vec::new(),
             outputs: VecDeque::new(),
             timers: Timers::default(),
@@ -198,6 +204,12 @@ impl State {
         let connection = self.peers.get_mut(key(peer.into_raw()))?;
         let torrent = self.torrents.get_mut(key(connection.torrent?.into_raw()))?;
         Some((connection, torrent, &mut self.rng))
+    }
+
+    /// The torrent whose files these are, until it is removed.
+    pub(super) fn stored(&self, storage: StorageId) -> Option<TorrentHandle> {
+        let torrent = self.by_storage.get(&storage).copied();
+        torrent.filter(|torrent| self.torrent(*torrent).is_some_and(|t| !t.removing))
     }
 
     /// All connections.
@@ -280,7 +292,12 @@ impl State {
 
     /// Queues a message that has a `sent_` hook.
     pub(super) fn send_and_tell(&mut self, peer: PeerHandle, message: &Message) {
+        let limit = u64::from(self.settings.send_buffer_watermark) + MOST_ANSWERS;
         let Some(connection) = self.peer_mut(peer).filter(|c| !c.is_closing()) else { return };
+        if connection.outbox.len() > limit && matches!(message, Message::Reject(_) | Message::Unchoke) {
+            // It goes on asking, and does not read what it is answered.
+            return self.peer_error(peer, ErrorCode::TOO_MANY_REQUESTS_WHEN_CHOKED);
+        }
         connection.send(message);
         self.transmit(peer);
         if let Some(sent) = sent(message) {

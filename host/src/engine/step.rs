@@ -71,6 +71,14 @@ pub(super) enum Step {
     },
 }
 
+impl Step {
+    /// Whether a plugin object is on its way in it.
+    pub(super) fn holds_plugin(&self) -> bool {
+        use Step::{AttachPeer, AttachTorrent, SwitchRecvCipher, SwitchSendCipher};
+        matches!(self, AttachPeer(..) | AttachTorrent(..) | SwitchSendCipher { .. } | SwitchRecvCipher { .. })
+    }
+}
+
 /// A message of ours, as its `sent_` hook sees it.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Sent {

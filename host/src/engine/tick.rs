@@ -20,6 +20,8 @@ pub(super) const TICK: Duration = Duration::from_secs(1);
 pub(super) const ABORT_TIME: Duration = Duration::from_secs(2);
 /// A connection that is silent for so long gets a keep-alive; peers give up after two minutes.
 const KEEP_ALIVE: Duration = Duration::from_secs(100);
+/// Each earlier failure gives an attempt to connect so much more time.
+const MORE_TO_CONNECT: Duration = Duration::from_secs(3);
 
 impl Engine {
     pub(super) fn start_ticking(&mut self) {
@@ -81,7 +83,7 @@ impl Engine {
             self.peer_tick(peer);
         }
         self.pump();
-        self.connect_peers(torrent);
+        self.call_candidates(torrent);
         self.state.schedule_torrent_tick(torrent, self.ticks(torrent));
     }
 
@@ -119,11 +121,8 @@ impl State {
     fn schedule_torrent_tick(&mut self, torrent: TorrentHandle, ticks: bool) {
         let now = self.now;
         let Some(t) = self.torrent_mut(torrent) else { return };
-        let reconnect = if t.takes_peers() && !t.picker.is_finished() {
-            t.candidates.next_deadline(now, false)
-        } else {
-            None
-        };
+        let finished = t.picker.is_finished();
+        let reconnect = if t.takes_peers() { t.candidates.next_deadline(now, finished) } else { None };
         let busy = ticks || !t.peers.is_empty() || t.payload_down.rate() > 0 || t.payload_up.rate() > 0;
         let at = if busy { Some(now + TICK) } else { reconnect.map(|at| at.max(now + TICK)) };
         let Some(at) = at else { return };
@@ -157,6 +156,8 @@ impl State {
         let scarce = self.num_peers() * 10 >= settings.connections_limit as usize * 9;
         let now = self.now;
         let Some(connection) = self.peer(peer) else { return };
+        let known = connection.torrent.and_then(|t| self.torrent(t)?.candidates.known(connection.known_as));
+        let connect = connect + MORE_TO_CONNECT * known.map_or(0, |known| known.failcount.into());
         let age = now.duration_since(connection.created);
         let ask = |error| Step::AskDisconnect(peer, error);
         let step = match connection.phase {

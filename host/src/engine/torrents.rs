@@ -108,29 +108,33 @@ impl Engine {
 
     /// The disk knows the torrent's files.
     pub(super) fn on_opened(&mut self, storage: StorageId, existing: Result<bool, DiskError>) {
-        let Some(torrent) = self.state.by_storage.get(&storage).copied() else { return };
+        let Some(torrent) = self.state.stored(storage) else { return };
         match existing {
             Ok(true) => {
                 self.set_state(torrent, TorrentState::CHECKING_FILES);
                 self.state.disk(DiskJob::Check { storage });
             }
             Ok(false) => self.files_checked(torrent),
-            Err(error) => self.state.disk_failed(torrent, &error),
+            Err(error) => self.check_failed(torrent, &error),
         }
     }
 
+    /// The files could not be looked at: the check is begun again when the torrent is resumed.
+    fn check_failed(&mut self, torrent: TorrentHandle, error: &DiskError) {
+        if let Some(t) = self.state.torrent_mut(torrent) {
+            t.check_failed = true;
+        }
+        self.state.disk_failed(torrent, error);
+    }
+
     pub(super) fn on_check_finished(&mut self, storage: StorageId, result: Result<(), DiskError>) {
-        let Some(torrent) = self.state.by_storage.get(&storage).copied() else { return };
-        let Some(t) = self.state.torrent_mut(torrent).filter(|t| t.state == TorrentState::CHECKING_FILES)
-        else {
-            return;
-        };
-        if t.removing {
+        let Some(torrent) = self.state.stored(storage) else { return };
+        if self.state.torrent(torrent).is_none_or(|t| t.state != TorrentState::CHECKING_FILES) {
             return;
         }
         match result {
             Ok(()) => self.files_checked(torrent),
-            Err(error) => self.state.disk_failed(torrent, &error),
+            Err(error) => self.check_failed(torrent, &error),
         }
     }
 
@@ -224,7 +228,11 @@ impl Engine {
             self.state.alert(AlertKind::TorrentPaused { torrent, name });
         } else {
             t.error = None;
+            let again = std::mem::take(&mut t.check_failed);
             self.state.alert(AlertKind::TorrentResumed { torrent, name });
+            if again {
+                self.begin_check(torrent);
+            }
             self.connect_peers(torrent);
         }
     }
@@ -255,10 +263,15 @@ impl Engine {
             return;
         };
         t.files_checked = false;
-        t.forget_pieces();
-        let storage = t.storage;
         self.disconnect_all(torrent, ErrorCode::STOPPING_TORRENT);
         self.pump();
+        self.begin_check(torrent);
+    }
+
+    fn begin_check(&mut self, torrent: TorrentHandle) {
+        let Some(t) = self.state.torrent_mut(torrent) else { return };
+        t.forget_pieces();
+        let storage = t.storage;
         self.set_state(torrent, TorrentState::CHECKING_FILES);
         self.state.disk(DiskJob::Check { storage });
     }
@@ -377,6 +390,7 @@ impl State {
             removing: false,
             files_checked: false,
             error: None,
+            check_failed: false,
             peers: Vec::new(),
             held: Vec::new(),
             pieces_checked: 0,
@@ -430,7 +444,10 @@ impl State {
         let Some(t) = self.torrent_mut(torrent) else { return false };
         let Some(piece) = t.geometry().piece(piece) else { return false };
         t.picker.set_priority(piece, Priority::new(priority));
-        self.steps.push_back(Step::Wanted(torrent));
+        // Once for however many pieces a plugin changes.
+        if !matches!(self.steps.back(), Some(Step::Wanted(last)) if *last == torrent) {
+            self.steps.push_back(Step::Wanted(torrent));
+        }
         true
     }
 }

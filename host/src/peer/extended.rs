@@ -14,6 +14,10 @@ pub const UT_HOLEPUNCH: u8 = 4;
 pub const LT_DONTHAVE: u8 = 7;
 /// Our id of libtorrent's `share_mode`, kept free.
 pub const SHARE_MODE: u8 = 8;
+/// So many names of a peer are kept.
+const MOST_NAMES: usize = 255;
+/// A name that is longer, in bytes, is none of ours.
+const LONGEST_NAME: usize = 255;
 /// The first id that plugins get.
 const FIRST_PLUGIN_ID: u8 = 10;
 
@@ -63,12 +67,15 @@ impl Extensions {
         self.ours.iter().map(|ours| (ours.name.as_str(), ours.id))
     }
 
-    /// The peer's extended handshake: names and its ids. An id of 0 takes a name back; others are kept (BEP 10).
+    /// The peer's extended handshake: names and its ids. An id of 0 takes a name back; others are kept (BEP 10). There are no
+    /// more ids than 255, and a peer that says more names only wants our memory.
     pub fn learn<'a>(&mut self, announced: impl IntoIterator<Item = (&'a str, u8)>) {
         for (name, id) in announced {
             if id == 0 {
                 self.theirs.remove(name);
-            } else {
+            } else if name.len() <= LONGEST_NAME
+                && (self.theirs.len() < MOST_NAMES || self.theirs.contains_key(name))
+            {
                 self.theirs.insert(name.to_owned(), id);
             }
         }
@@ -93,6 +100,17 @@ mod tests {
         assert_eq!(extensions.register(b, "ut_x"), Err(RegisterError::NameTaken));
         assert_eq!(extensions.register(b, "ut_y"), Ok(11));
         assert_eq!(extensions.register(b, "lt_donthave"), Err(RegisterError::NameTaken));
+    }
+
+    #[test]
+    fn a_peer_that_says_name_after_name_is_not_remembered_for_ever() {
+        let mut extensions = Extensions::default();
+        for round in 0..10 {
+            let names: Vec<String> = (0..100).map(|i| format!("x{round}-{i}")).collect();
+            extensions.learn(names.iter().map(|name| (name.as_str(), 1)));
+        }
+        extensions.learn([("x0-0", 7), ("x".repeat(1_000).as_str(), 8)]);
+        assert_eq!((extensions.theirs.len(), extensions.theirs("x0-0")), (255, Some(7)));
     }
 
     #[test]

@@ -329,6 +329,11 @@ impl<P: Copy + Eq + Hash + Debug> Picker<P> {
         self.availability.len(Stage::Open) == 0 && self.begun.iter().filter(wanted).all(kept)
     }
 
+    /// Whether nobody is asked for anything. O(begun).
+    pub fn stands_still(&self) -> bool {
+        self.begun.iter().all(|begun| begun.asked() == 0)
+    }
+
     /// The pieces that are begun and not verified, in no order.
     pub fn begun(&self) -> &[Begun<P>] {
         &self.begun

@@ -38,6 +38,8 @@ pub struct Torrent {
     pub files_checked: bool,
     /// What went wrong, if it stopped for that.
     pub error: Option<String>,
+    /// Whether the last check ended in an error, so that it is not known what is there.
+    pub check_failed: bool,
     /// Which pieces and blocks are there, asked for, or wanted.
     pub picker: Picker<PeerHandle>,
     /// Peers that could be connected to.

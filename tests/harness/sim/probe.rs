@@ -79,6 +79,11 @@ impl Probe {
         log
     }
 
+    /// A probe for an engine that is not part of a [`Sim`].
+    pub fn on_session(self) -> SessionBox {
+        SessionBox::new(OnSession(Arc::new(self)))
+    }
+
     /// A probe for one connection, to be added by another plugin.
     pub fn on_peer(self) -> PeerBox {
         PeerBox::new(OnPeer(Arc::new(self)))

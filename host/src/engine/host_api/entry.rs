@@ -4,9 +4,9 @@
 //! come, and one that names nothing is answered as gone.
 
 use pilotfish_plugin::rt::abi_stable::std_types::RSlice;
-use pilotfish_plugin::rt::{EntryId, EntryRaw, HookStatus, HostPtr, Sink};
+use pilotfish_plugin::rt::{EntryId, EntryRaw, HookStatus, Scope, Sink};
 
-use super::{API, YES, host_functions, yes_if};
+use super::{YES, host_functions, yes_if};
 use crate::engine::state::State;
 use crate::wire::{EntryId as NodeId, EntryTree};
 
@@ -22,16 +22,14 @@ impl State {
     }
 
     /// The dictionary as plugins left it. Dictionaries that were begun later are dropped.
+    /// An id that names none gives an empty one.
     pub(in crate::engine) fn end_entry(&mut self, entry: EntryId) -> EntryTree {
         let index = (entry.0 >> NODE_BITS) as usize;
+        if index >= self.entries.len() {
+            return EntryTree::default();
+        }
         self.entries.truncate(index + 1);
         self.entries.pop().unwrap_or_default()
-    }
-
-    /// The form in which a hook is given a dictionary.
-    pub(in crate::engine) fn entry_raw(&mut self, entry: EntryId) -> EntryRaw<'static> {
-        // SAFETY: the pointer is the same as the scope's of the call that the value is passed to, and plugins cannot keep it.
-        unsafe { EntryRaw::new(HostPtr((&raw mut *self).cast()), API, entry) }
     }
 
     /// The tree and node that an id names, if any.
@@ -39,6 +37,13 @@ impl State {
         let tree = self.entries.get_mut((entry.0 >> NODE_BITS) as usize)?;
         Some((tree, NodeId(entry.0 & ((1 << NODE_BITS) - 1))))
     }
+}
+
+/// The form in which a hook is given a dictionary. The pointer in it is the one of the call's own scope: one that was made
+/// before the scope would be void, since the scope is made from the whole state.
+pub(in crate::engine) fn lend_entry(scope: Scope, entry: EntryId) -> EntryRaw<'static> {
+    // SAFETY: the scope is that of the call which the value is passed to, and plugins cannot keep it.
+    unsafe { EntryRaw::lent(scope, entry) }
 }
 
 host_functions! {

@@ -58,6 +58,8 @@ fn yes_if(yes: bool) -> Option<pilotfish_plugin::rt::HookStatus> {
     if yes { YES } else { NO }
 }
 
+pub(super) use entry::lend_entry;
+
 struct Tables;
 
 impl Tables {
