@@ -2,4 +2,6 @@
 #![allow(clippy::unwrap_used, missing_docs, reason = "this is test code")]
 
 pub mod fixtures;
+pub mod program;
 pub mod sim;
+pub mod venv;

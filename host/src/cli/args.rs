@@ -29,6 +29,12 @@ pub(super) enum Command {
     Create(Create),
     Show(Show),
     Verify(Verify),
+    /// See it at work: a swarm on this machine shares a file, with the sample plugins loaded from a folder. Ends by itself
+    /// within a minute, and leaves nothing behind.
+    ///
+    /// The samples are built from the source that this program is run in. --plugin adds a plugin of your own;
+    /// --plugin-dir names other plugins to take instead of the samples.
+    Demo,
     /// What plugins there are, and what a plugin file says about itself.
     #[command(subcommand)]
     Plugins(Plugins),

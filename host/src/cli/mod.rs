@@ -5,6 +5,7 @@
 
 mod args;
 mod create;
+mod demo;
 mod exit;
 mod goal;
 mod load;
@@ -48,6 +49,7 @@ fn carry_out(Args { command, common }: &Args, screen: &Screen) -> Result<ExitCod
         Command::Create(args) => create::create(args, screen, &signals),
         Command::Show(args) => show::show(args, screen),
         Command::Verify(args) => verify::verify(args, screen, &signals),
+        Command::Demo => demo::demo(common, screen, &signals),
         Command::Plugins(args) => plugins::plugins(args, common, screen),
     }
 }

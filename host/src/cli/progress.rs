@@ -1,7 +1,7 @@
 //! Showing how a session is getting on: bars on a terminal, lines elsewhere, JSON for programs.
 
 mod bars;
-mod json;
+pub(super) mod json;
 mod lines;
 
 use std::path::PathBuf;

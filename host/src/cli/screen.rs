@@ -114,7 +114,7 @@ impl Screen {
 }
 
 /// The level that a plugin gave its line. Newer levels, if there will be any, are less important than those known.
-fn level_of(number: u32) -> Level {
+pub(super) fn level_of(number: u32) -> Level {
     match number {
         0 | 1 => Level::Error,
         2 => Level::Warn,
@@ -124,7 +124,7 @@ fn level_of(number: u32) -> Level {
 }
 
 /// How much an alert matters to whoever waits for a download.
-fn importance(alert: &AlertKind) -> Level {
+pub(super) fn importance(alert: &AlertKind) -> Level {
     match alert {
         AlertKind::FileError { .. }
         | AlertKind::SessionError { .. }

@@ -5,7 +5,7 @@
 //! argument, and so is the seed of all randomness: the same inputs give the same outputs.
 //!
 //! A turn is one call of `handle`. It decodes what came, and for each message asks the plugin chain, runs the default
-//! handler, and does what that and the hooks asked for, in order and breadth first, until nothing is left ([`Step`]).
+//! handler, and does what that and the hooks asked for, in order and breadth first, until nothing is left (`Step`).
 //! **Hooks never nest.**
 //!
 //! | file | what |

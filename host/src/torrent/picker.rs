@@ -37,7 +37,7 @@ pub struct PickOptions<'a> {
     /// are begun already (3 for every 2 peers), or too few are had to trade with.
     pub contiguous: bool,
     /// When nothing else is left, blocks that others were asked for may be picked too, the ones asked of the fewest
-    /// first and never of more than [`MAX_COPIES`] peers. Before those come the pieces kept for peers on parole. See
+    /// first and never of more than `MAX_COPIES` peers. Before those come the pieces kept for peers on parole. See
     /// [`Picker::all_requested`].
     pub endgame: bool,
 }

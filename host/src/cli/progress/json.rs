@@ -48,7 +48,7 @@ impl Progress for Json {
     }
 }
 
-fn hello(plugins: &[PluginLine]) -> Value {
+pub(in crate::cli) fn hello(plugins: &[PluginLine]) -> Value {
     json!({
         "event": "hello",
         "schema": SCHEMA,
@@ -70,10 +70,11 @@ fn added(torrent: &Shown) -> Value {
 }
 
 /// The fields stand in an object of their own: plugins choose names, too.
-fn happened(alert: &Alert, torrent: Option<&Shown>) -> Value {
+pub(in crate::cli) fn happened(alert: &Alert, torrent: Option<&Shown>) -> Value {
     let mut fields = Map::new();
     for (name, field) in alert.kind.fields() {
         let value = match field {
+            Field::Bool(yes) => yes.into(),
             Field::Int(number) => number.into(),
             Field::Text(text) => text.into(),
             Field::Peer(peer) => peer.into_raw().into(),
@@ -91,7 +92,7 @@ fn happened(alert: &Alert, torrent: Option<&Shown>) -> Value {
     })
 }
 
-fn progress(torrent: &Shown, status: &TorrentStatus) -> Value {
+pub(in crate::cli) fn progress(torrent: &Shown, status: &TorrentStatus) -> Value {
     json!({
         "event": "progress",
         "torrent": torrent.hash,
@@ -111,7 +112,7 @@ fn progress(torrent: &Shown, status: &TorrentStatus) -> Value {
     })
 }
 
-fn finished(torrent: &Shown, status: &TorrentStatus, now: Duration) -> Value {
+pub(in crate::cli) fn finished(torrent: &Shown, status: &TorrentStatus, now: Duration) -> Value {
     json!({
         "event": "finished",
         "torrent": torrent.hash,

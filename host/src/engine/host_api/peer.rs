@@ -1,5 +1,7 @@
 //! libtorrent's `peer_connection_handle`.
 
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
+
 use pilotfish_plugin::rt::abi_stable::std_types::{RSlice, RStr};
 use pilotfish_plugin::rt::{Endpoint, HookStatus, Sink};
 use pilotfish_plugin::{
@@ -17,6 +19,8 @@ use crate::wire::Message;
 const MOST_QUEUED: u64 = 64 << 20;
 /// The longest payload of an extended message, in bytes: what peers accept as a message.
 const LONGEST_PAYLOAD: usize = (1 << 20) - 2;
+/// Our end of a connection that is not made yet, as libtorrent has it whatever the other end's family.
+const NOWHERE: SocketAddr = SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, 0));
 
 host_functions! {
     fn flags(state, peer: PeerHandle, out: &mut u32) {
@@ -40,7 +44,7 @@ host_functions! {
     }
 
     fn local_endpoint(state, peer: PeerHandle, out: &mut Endpoint) {
-        *out = state.peer(peer)?.local.map_or(Endpoint::UNSPECIFIED, Endpoint::from);
+        *out = state.peer(peer)?.local.unwrap_or(NOWHERE).into();
         YES
     }
 

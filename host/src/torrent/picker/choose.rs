@@ -33,7 +33,7 @@ impl<P: Copy + Eq + Hash + Debug> Picker<P> {
     /// the pieces already begun come before new ones, and rare ones before common ones (or by number, in
     /// [sequential](Self::set_sequential) order), ties at random. Blocks of a piece are consecutive where they can be.
     ///
-    /// O(want) while the peer is on a piece; else what [`Availability::walk`](crate::torrent::availability::Availability::walk) costs, and O(begun) for a fast peer.
+    /// O(want) while the peer is on a piece; else what `Availability::walk` costs, and O(begun) for a fast peer.
     /// Picking in the end-game is O(blocks of begun pieces).
     pub fn pick(
         &mut self,

@@ -1,0 +1,27 @@
+//! The program as users run it, against the real libtorrent, on loopback.
+//!
+//! libtorrent is a Python package that the first test to need it installs under the target directory. Where it cannot be
+//! installed, the tests fail: an interoperability that was not tested is not there.
+//!
+//! `PILOTFISH_INTEROP_SIZE` changes how many bytes the plain transfers in both directions, and the one with plugins, are about.
+#![allow(clippy::unwrap_used, missing_docs, reason = "these are tests")]
+
+mod data;
+mod download;
+mod interruption;
+mod peers;
+mod plugins;
+mod process;
+mod upload;
+
+use data::MIB;
+
+/// How many bytes the plain transfers are about.
+fn size() -> u64 {
+    match std::env::var("PILOTFISH_INTEROP_SIZE") {
+        Ok(size) => {
+            size.parse().unwrap_or_else(|_| panic!("PILOTFISH_INTEROP_SIZE={size}: not a number of bytes"))
+        }
+        Err(_) => 32 * MIB,
+    }
+}

@@ -1,0 +1,103 @@
+//! The two ends of a connection: the program, and libtorrent.
+
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+
+use pilotfish_tests::{program, venv};
+
+use crate::data::{Data, MIB};
+use crate::process::Process;
+
+/// How long a test may take before it has failed. Much longer than it takes: machines may be busy.
+const LIMIT: Duration = Duration::from_secs(100);
+
+/// `pilotfish` with `command`, printing JSON, and loading no plugins but those that are named.
+pub(crate) fn pilotfish(command: &str) -> Command {
+    let mut program = Command::new(program::pilotfish());
+    program.args([command, "--json"]);
+    // Plugins of whoever runs the tests are none of our business.
+    program.env_remove("PILOTFISH_PLUGIN_PATH").env("XDG_DATA_HOME", program::target_dir());
+    program
+}
+
+/// `pilotfish download` of all torrents from these peers.
+pub(crate) fn download(data: &Data, peers: &[&str]) -> Command {
+    let mut program = pilotfish("download");
+    program.args(&data.torrents).arg("--output").arg(data.arrived());
+    // Without this it would listen for the whole world.
+    program.args(["--listen", listen_beside(peers)]);
+    for peer in peers {
+        program.args(["--peer", peer]);
+    }
+    program
+}
+
+/// `pilotfish seed`, listening on `listen`; returned with its address once everything can be had from it.
+pub(crate) fn seed(data: &Data, listen: &str) -> (Process, String) {
+    let mut program = pilotfish("seed");
+    program.args(&data.torrents).arg("--data").arg(data.complete()).args(["--listen", listen]);
+    let mut program = Process::start(&mut program, LIMIT);
+    let address = program.wait_for("its address", |line| {
+        line.alert("listen_succeeded").and_then(|fields| Some(fields["address"].as_str()?.to_owned()))
+    });
+    for _ in &data.torrents {
+        program.wait_for("checked data", |line| line.event("finished"));
+    }
+    (program, address)
+}
+
+/// Starts `command`; whatever is waited for of it must come within the time that a test has for this many bytes.
+pub(crate) fn start(command: &mut Command, size: u64) -> Process {
+    Process::start(command, LIMIT + Duration::from_secs(size / (4 * MIB)))
+}
+
+/// libtorrent, which has the data in `folder`.
+pub(crate) struct Seed {
+    _process: Process,
+    /// Where it listens.
+    pub(crate) address: String,
+    /// How many pieces it has of each torrent.
+    pub(crate) pieces: Vec<u64>,
+}
+
+impl Seed {
+    /// libtorrent with all data of a test, on IPv4.
+    pub(crate) fn of(data: &Data) -> Self {
+        Self::start(data, &data.complete(), "127.0.0.1:0", None)
+    }
+
+    /// libtorrent with what there is in `folder`, once it knows what that is. `rate` limits what it sends of each torrent,
+    /// in bytes per second.
+    pub(crate) fn start(data: &Data, folder: &Path, listen: &str, rate: Option<u64>) -> Self {
+        let mut command = libtorrent("seed", data, folder, listen);
+        command.args(["--upload-limit", &rate.unwrap_or(0).to_string()]);
+        let mut process = start(&mut command, 0);
+        let address = process.wait_for("its address", |line| {
+            line.event("listening").and_then(|event| Some(event["address"].as_str()?.to_owned()))
+        });
+        let checked = |_| process.wait_for("checked data", |line| line.event("checked")?["pieces"].as_u64());
+        let pieces = data.torrents.iter().map(checked).collect();
+        Self { _process: process, address, pieces }
+    }
+}
+
+/// libtorrent, which downloads everything from `peer`.
+pub(crate) fn leech(data: &Data, peer: &str, size: u64) -> Process {
+    let mut command = libtorrent("leech", data, &data.arrived(), listen_beside(&[peer]));
+    start(command.args(["--peer", peer]), size)
+}
+
+fn libtorrent(role: &str, data: &Data, folder: &Path, listen: &str) -> Command {
+    let mut command = Command::new(venv::python());
+    command.arg(concat!(env!("CARGO_MANIFEST_DIR"), "/interop/peer.py")).arg(role).args(&data.torrents);
+    command.arg("--dir").arg(folder).args(["--listen", listen, "--limit", "1200"]);
+    // Names of files are UTF-8, whatever the user's language.
+    command.env("PYTHONUTF8", "1");
+    command
+}
+
+/// A free port on the loopback address of the family of `peers`.
+fn listen_beside(peers: &[&str]) -> &'static str {
+    if peers.iter().any(|peer| peer.starts_with('[')) { "[::1]:0" } else { "127.0.0.1:0" }
+}
