@@ -90,6 +90,11 @@ impl Sim {
         }
     }
 
+    /// What everything random follows from.
+    pub fn seed_number(&self) -> u64 {
+        self.seed
+    }
+
     /// A node with these settings, which listens.
     pub fn node_with(&mut self, settings: Settings) -> NodeId {
         let id = NodeId(self.nodes.len());
@@ -199,6 +204,13 @@ impl Sim {
     /// Whether a torrent has all it wants.
     pub fn is_finished(&mut self, node: NodeId, torrent: TorrentHandle) -> bool {
         self.status(node, torrent).is_finished()
+    }
+
+    /// Panics unless a node's files are what they should be.
+    pub fn assert_complete(&mut self, node: NodeId, content: &Content) {
+        let (found, right) = (self.disk(node).bytes(".", content), content.bytes());
+        let wrong = found.iter().zip(right).position(|(found, right)| found != right);
+        assert_eq!((found.len(), wrong), (right.len(), None), "length, and first wrong byte, of {node:?}");
     }
 
     /// Virtual time since the beginning.

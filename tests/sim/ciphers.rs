@@ -173,7 +173,7 @@ fn both_sides_change_ciphers_while_blocks_flow() {
     sim.introduce(one, torrents[0].1, other);
     sim.run_until_finished(Duration::from_secs(120), &torrents);
     for (node, _) in torrents {
-        assert_eq!(sim.disk(node).bytes(".", &content), content.bytes());
+        sim.assert_complete(node, &content);
         let failed = sim.alerts(node).any(|alert| matches!(alert, AlertKind::PeerError { .. }));
         assert!(!failed);
     }

@@ -27,7 +27,7 @@ fn a_disk_that_answers_late_and_out_of_order_changes_nothing_but_the_time() {
         sim.disk(node).latency = Duration::ZERO..=Duration::from_millis(700);
     }
     sim.run_until_finished(LIMIT, &[(leech, torrent)]);
-    assert_eq!(sim.disk(leech).bytes(".", &content), content.bytes());
+    sim.assert_complete(leech, &content);
     assert_eq!(sim.status(leech, torrent).total_redundant_bytes, 0);
 }
 
@@ -49,7 +49,7 @@ fn a_write_that_fails_stops_the_torrent_and_a_resume_gets_every_block() {
     sim.command(leech, Command::ResumeTorrent(torrent));
     assert_eq!(sim.status(leech, torrent).error, None);
     sim.run_until_finished(LIMIT, &[(leech, torrent)]);
-    assert_eq!(sim.disk(leech).bytes(".", &content), content.bytes());
+    sim.assert_complete(leech, &content);
 }
 
 #[test]

@@ -69,7 +69,7 @@ fn plugins_exchange_messages_while_blocks_flow() {
     let torrent = sim.add(leech, &content);
     sim.introduce(leech, torrent, seed);
     sim.run_until_finished(Duration::from_secs(60), &[(leech, torrent)]);
-    assert_eq!(sim.disk(leech).bytes(".", &content), content.bytes());
+    sim.assert_complete(leech, &content);
 
     let mut sentence = vec![7; 2000];
     let [asked, answered] = [asked, answered].map(|heard| heard.lock().unwrap().clone());

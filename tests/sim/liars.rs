@@ -43,7 +43,7 @@ fn who_alone_sends_a_bad_piece_is_banned_and_the_rest_comes_from_others() {
     sim.introduce(leech, torrent, seed);
     sim.run_until_finished(LIMIT, &[(leech, torrent)]);
     assert_eq!(bans(&sim, leech), [sim.at(liar).address.ip().to_string()]);
-    assert_eq!(sim.disk(leech).bytes(".", &content), content.bytes());
+    sim.assert_complete(leech, &content);
     assert_eq!(sim.status(leech, torrent).num_pieces, content.layout().geometry().num_pieces());
     let log = log.lock().unwrap();
     let names = ["torrent.on_piece_failed", "peer.on_piece_failed", "peer.on_disconnect"];
@@ -67,6 +67,6 @@ fn a_liar_among_honest_peers_is_found_out() {
         sim.introduce(leech, torrent, seed);
     }
     sim.run_until_finished(LIMIT, &[(leech, torrent)]);
-    assert_eq!(sim.disk(leech).bytes(".", &content), content.bytes());
+    sim.assert_complete(leech, &content);
     assert_eq!(bans(&sim, leech), [sim.at(liar).address.ip().to_string()]);
 }

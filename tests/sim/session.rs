@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use pilotfish::command::{AddTorrent, Answer, Command};
+use pilotfish::command::Command;
 use pilotfish_plugin::{TorrentHandle, TorrentState};
 use pilotfish_tests::sim::{Content, Link, NodeId, Probe, Sim};
 
@@ -32,7 +32,7 @@ fn what_is_there_already_is_not_fetched_again() {
     sim.introduce(leech, torrent, seed);
     sim.run_until_finished(LIMIT, &[(leech, torrent)]);
     assert_eq!(sim.status(leech, torrent).total_payload_download, 6 * 32_768);
-    assert_eq!(sim.disk(leech).bytes(".", &content), content.bytes());
+    sim.assert_complete(leech, &content);
 }
 
 #[test]
@@ -47,7 +47,7 @@ fn a_recheck_finds_what_was_damaged_and_mends_it() {
     sim.run_until(LIMIT, |sim| sim.status(leech, torrent).state == TorrentState::DOWNLOADING);
     sim.introduce(leech, torrent, seed);
     sim.run_until_finished(LIMIT, &[(leech, torrent)]);
-    assert_eq!(sim.disk(leech).bytes(".", &content), content.bytes());
+    sim.assert_complete(leech, &content);
 }
 
 #[test]
@@ -59,7 +59,7 @@ fn a_recheck_in_the_middle_of_a_download_loses_nothing() {
     sim.run_until(LIMIT, |sim| sim.status(leech, torrent).num_pieces > 5);
     sim.command(leech, Command::Recheck(torrent));
     sim.run_until_finished(LIMIT, &[(leech, torrent)]);
-    assert_eq!(sim.disk(leech).bytes(".", &content), content.bytes());
+    sim.assert_complete(leech, &content);
 }
 
 #[test]
@@ -144,19 +144,31 @@ fn a_shutdown_waits_for_the_disk_and_leaves_nothing_behind() {
 }
 
 #[test]
-fn a_torrent_that_was_removed_can_be_added_again() {
-    let mut sim = Sim::new(57);
-    let content = Content::random(57, 1_000_000, 65_536);
-    let (seed, leech, torrent) = pair(&mut sim, &content);
-    sim.run_until(LIMIT, |sim| sim.status(leech, torrent).num_pieces > 3);
-    sim.command(leech, Command::RemoveTorrent { torrent, delete_files: false });
-    // At once, while its files are still being closed.
-    let again = sim.add(leech, &content);
-    assert_ne!(again, torrent);
-    sim.introduce(leech, again, seed);
-    sim.run_until_finished(LIMIT, &[(leech, again)]);
-    let twice = sim.ask(leech, |ticket| {
-        Command::AddTorrent(ticket, Box::new(AddTorrent::new(content.metainfo.clone())))
-    });
-    assert!(matches!(twice, Answer::Added(Ok(same)) if same == again), "{twice:?}");
+fn a_torrent_that_was_removed_can_be_added_again_while_its_files_are_being_closed() {
+    for delete_files in [false, true] {
+        let mut sim = Sim::new(57);
+        sim.link = Link { bandwidth: 500_000, ..Link::default() };
+        let content = Content::random(57, 1_000_000, 65_536);
+        let (seed, leech, torrent) = pair(&mut sim, &content);
+        sim.disk(leech).latency = Duration::ZERO..=Duration::from_millis(300);
+        sim.run_until(LIMIT, |sim| sim.status(leech, torrent).num_pieces > 3);
+        sim.command(leech, Command::RemoveTorrent { torrent, delete_files });
+        let again = sim.add(leech, &content);
+        assert_ne!(again, torrent);
+        sim.run_until(LIMIT, |sim| sim.status(leech, again).state == TorrentState::DOWNLOADING);
+        let pieces = sim.status(leech, again).num_pieces;
+        assert_eq!(pieces == 0, delete_files, "{pieces} pieces are there");
+        sim.introduce(leech, again, seed);
+        sim.run_until_finished(LIMIT, &[(leech, again)]);
+        sim.assert_complete(leech, &content);
+    }
+}
+
+#[test]
+fn a_torrent_is_added_once() {
+    let mut sim = Sim::new(58);
+    let content = Content::random(58, 100_000, 65_536);
+    let node = sim.node();
+    let first = sim.add(node, &content);
+    assert_eq!(sim.add(node, &content), first);
 }

@@ -36,7 +36,7 @@ fn fifty_nodes(seed: u64) -> Trace {
     sim.heal();
     sim.run_until_finished(Duration::from_secs(600), &torrents);
     for (node, _) in &torrents {
-        assert_eq!(sim.disk(*node).bytes(".", &content), content.bytes());
+        sim.assert_complete(*node, &content);
     }
     sim.trace()
 }

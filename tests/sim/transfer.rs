@@ -15,7 +15,7 @@ fn a_leech_gets_everything_from_a_seed() {
     let torrent = sim.add(leech, &content);
     sim.introduce(leech, torrent, seed);
     sim.run_until_finished(LIMIT, &[(leech, torrent)]);
-    assert_eq!(sim.disk(leech).bytes(".", &content), content.bytes());
+    sim.assert_complete(leech, &content);
 }
 
 /// A torrent of one block, so that there is only one order in which things can happen.

@@ -307,6 +307,9 @@ impl Engine {
     pub(super) fn on_closed(&mut self, storage: StorageId) {
         if let Some(torrent) = self.state.by_storage.remove(&storage) {
             self.state.remove_torrent(torrent);
+            for waiting in self.state.order.clone() {
+                self.state.open_storage(waiting);
+            }
         }
         self.finish_shutdown();
     }
@@ -388,6 +391,7 @@ impl State {
             pause_asked: None,
             check_only: asked.check_only,
             removing: false,
+            opened: false,
             files_checked: false,
             error: None,
             check_failed: false,
@@ -422,14 +426,22 @@ impl State {
         }
     }
 
+    /// Tells the disk of a torrent, once; not while one that was removed still writes or deletes the same files.
     fn open_storage(&mut self, torrent: TorrentHandle) {
-        let Some(t) = self.torrent(torrent) else { return };
+        let Some(t) = self.torrent(torrent).filter(|t| !t.opened) else { return };
+        let same = |other: &Torrent| other.removing && other.save_path == t.save_path && other.name() == t.name();
+        if self.by_storage.values().filter_map(|other| self.torrent(*other)).any(same) {
+            return;
+        }
         let job = DiskJob::Open {
             storage: t.storage,
             layout: t.layout().clone(),
             hashes: t.metainfo.hashes().clone(),
             root: t.save_path.clone(),
         };
+        if let Some(t) = self.torrent_mut(torrent) {
+            t.opened = true;
+        }
         self.disk(job);
     }
 

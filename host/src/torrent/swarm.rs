@@ -34,6 +34,8 @@ pub struct Torrent {
     pub check_only: bool,
     /// Whether it is being removed.
     pub removing: bool,
+    /// Whether the disk was told of its files.
+    pub opened: bool,
     /// Whether the files have been checked, so that peers are welcome.
     pub files_checked: bool,
     /// What went wrong, if it stopped for that.
