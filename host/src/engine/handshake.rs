@@ -157,7 +157,6 @@ impl Engine {
         self.pump();
         let Some(connection) = self.open_peer(peer) else { return };
         connection.in_handshake = false;
-        connection.bitfield_sent = true;
     }
 
     fn retain_on_handshake(&mut self, peer: PeerHandle, reserved: PluginReserved) {
@@ -304,6 +303,9 @@ impl State {
         } else if torrent.picker.num_have() > 0 {
             let bits = torrent.picker.bitfield().as_bytes().to_vec();
             self.send(peer, &Message::Bitfield(bits.into()));
+        }
+        if let Some(connection) = self.peer_mut(peer) {
+            connection.bitfield_sent = true;
         }
     }
 
