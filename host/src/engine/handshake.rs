@@ -144,6 +144,7 @@ impl Engine {
         let reserved = PluginReserved(connection.reserved.0);
         let extended = connection.extended();
         self.retain_on_handshake(peer, reserved);
+        self.pump();
         if extended && self.open_peer(peer).is_some() {
             self.send_extension_handshake(peer);
         }
