@@ -2,9 +2,12 @@
 #![allow(clippy::unwrap_used, missing_docs, reason = "these are tests")]
 
 mod disk;
+mod effects;
+mod handles;
 mod liars;
 mod plugins;
 mod session;
 mod speed;
 mod swarm;
+mod torrent_handles;
 mod transfer;
