@@ -4,10 +4,11 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use pilotfish::alert::AlertKind;
-use pilotfish::command::{AddTorrent, Command};
+use pilotfish::command::{AddTorrent, Command, TorrentExtension};
 use pilotfish_plugin::{
-    AddTorrentParams, AlertCategory, CustomAlert, InfoHashes, PeerHandle, PeerSource, PieceIndex, SessionBox,
-    SessionContext, SessionPlugin, Torrent, TorrentHandle, Userdata, Verdict, hooks,
+    AddPeerFlags, AddTorrentParams, AlertCategory, CustomAlert, Features, InfoHashes, PeerHandle, PeerSource,
+    PieceIndex, Refusal, SessionBox, SessionContext, SessionPlugin, Torrent, TorrentBox, TorrentContext,
+    TorrentHandle, TorrentPlugin, Userdata, Verdict, hooks,
 };
 use pilotfish_tests::sim::{Content, Log, NodeId, Probe, Sim};
 
@@ -343,4 +344,130 @@ fn a_peer_is_held_until_the_torrent_that_a_plugin_adds_for_it_can_serve_it() {
     let connections =
         sim.alerts(leech).filter(|alert| matches!(alert, AlertKind::PeerConnect { .. })).count();
     assert_eq!(connections, 1);
+}
+
+/// Writes down what it is offered.
+struct Offers(Log);
+
+#[hooks]
+impl TorrentPlugin for Offers {
+    fn on_files_checked(&mut self, cx: &mut TorrentContext<'_>) {
+        let offer = |address: &str, source| cx.this().connect_peer(address.parse().unwrap(), source);
+        offer("10.0.0.8:7001", PeerSource::TRACKER);
+        offer("10.0.0.8:7001", PeerSource::DHT);
+        offer("10.0.0.9:0", PeerSource::LSD);
+    }
+
+    fn on_add_peer(
+        &mut self,
+        _: &mut TorrentContext<'_>,
+        address: std::net::SocketAddr,
+        source: PeerSource,
+        sources: PeerSource,
+        flags: AddPeerFlags,
+        refusal: Refusal,
+    ) {
+        let (first, filtered) =
+            (flags.contains(AddPeerFlags::FIRST_TIME), flags.contains(AddPeerFlags::FILTERED));
+        let line = format!("{address} {} {} {first} {filtered} {}", source.name(), sources.0, refusal.0);
+        self.0.lock().unwrap().push(line);
+    }
+}
+
+/// A factory of plugins for one torrent, which is asked with its handle and its number.
+fn offers(log: &Log, userdata: u64) -> TorrentExtension {
+    let log = log.clone();
+    TorrentExtension::new("offers", move |cx, torrent, data| {
+        assert!(cx.torrent(torrent).is_some());
+        assert_eq!(data, Userdata(userdata));
+        Some(TorrentBox::new(Offers(log.clone())))
+    })
+}
+
+const OFFERED: [&str; 3] =
+    ["10.0.0.8:7001 tracker 1 true false 0", "10.0.0.8:7001 dht 3 false false 0", "10.0.0.9:0 lsd 8 false true 3"];
+
+#[test]
+fn a_factory_in_the_parameters_of_a_torrent_is_asked_and_offers_come_with_their_flags() {
+    let mut sim = Sim::new(87);
+    let (node, log) = (sim.node(), Log::default());
+    let mut asked = AddTorrent::new(content().metainfo);
+    asked.userdata = Userdata(9);
+    asked.extensions = vec![offers(&log, 9)];
+    sim.ask(node, |ticket| Command::AddTorrent(ticket, Box::new(asked)));
+    sim.run_for(Duration::from_secs(1));
+    assert_eq!(*log.lock().unwrap(), OFFERED);
+}
+
+#[test]
+fn a_factory_is_asked_for_a_torrent_that_runs() {
+    let mut sim = Sim::new(88);
+    let (node, log) = (sim.node(), Log::default());
+    let torrent = sim.add(node, &content());
+    sim.run_for(Duration::from_secs(1));
+    sim.command(node, Command::AddTorrentExtension(torrent, offers(&log, 0)));
+    sim.run_for(Duration::from_secs(1));
+    assert_eq!(*log.lock().unwrap(), OFFERED);
+}
+
+/// Has the gated callbacks, and wants some of them.
+struct Gated {
+    seen: Arc<Mutex<Vec<&'static str>>>,
+    wanted: Features,
+}
+
+#[hooks]
+impl SessionPlugin for Gated {
+    fn implemented_features(&mut self, _: &mut SessionContext<'_>, derived: Features) -> Features {
+        let all = Features::ALERT | Features::TICK | Features::OPTIMISTIC_UNCHOKE;
+        assert_eq!(derived, all);
+        self.wanted | Features::DHT_REQUEST
+    }
+
+    fn on_alert(&mut self, _: &mut SessionContext<'_>, _: pilotfish_plugin::Alert<'_>) {
+        self.seen.lock().unwrap().push("alert");
+    }
+
+    fn on_tick(&mut self, _: &mut SessionContext<'_>) {
+        self.seen.lock().unwrap().push("tick");
+    }
+
+    fn get_unchoke_priority(&mut self, _: &mut SessionContext<'_>, _: PeerHandle) -> u64 {
+        self.seen.lock().unwrap().push("priority");
+        0
+    }
+}
+
+#[test]
+fn a_gated_callback_that_a_plugin_does_not_want_is_not_called() {
+    let gates = [
+        (Features::NONE, vec![]),
+        (Features::ALERT, vec!["alert"]),
+        (Features::TICK, vec!["tick"]),
+        (Features::OPTIMISTIC_UNCHOKE, vec!["priority"]),
+        (Features::ALERT | Features::TICK, vec!["alert", "tick"]),
+    ];
+    for (wanted, expected) in gates {
+        let mut sim = Sim::new(89);
+        let settings = pilotfish::settings::Settings {
+            unchoke_slots_limit: 2,
+            num_optimistic_unchoke_slots: 1,
+            ..pilotfish_tests::sim::talkative()
+        };
+        let (seed, seen) = (sim.node_with(settings), Arc::new(Mutex::new(Vec::new())));
+        let kept = seen.clone();
+        sim.plug(seed, "gated", move |_| SessionBox::new(Gated { seen: kept, wanted }));
+        sim.link.bandwidth = 2_000;
+        sim.seed(seed, &content());
+        for _ in 0..3 {
+            let leech = sim.node();
+            let torrent = sim.add(leech, &content());
+            sim.introduce(leech, torrent, seed);
+        }
+        sim.run_for(Duration::from_secs(70));
+        let mut seen = seen.lock().unwrap().clone();
+        seen.sort_unstable();
+        seen.dedup();
+        assert_eq!(seen, expected);
+    }
 }
