@@ -3,6 +3,7 @@
 
 mod disk;
 mod effects;
+mod entries;
 mod handles;
 mod liars;
 mod plugins;

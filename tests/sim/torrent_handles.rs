@@ -384,8 +384,11 @@ fn offers(log: &Log, userdata: u64) -> TorrentExtension {
     })
 }
 
-const OFFERED: [&str; 3] =
-    ["10.0.0.8:7001 tracker 1 true false 0", "10.0.0.8:7001 dht 3 false false 0", "10.0.0.9:0 lsd 8 false true 3"];
+const OFFERED: [&str; 3] = [
+    "10.0.0.8:7001 tracker 1 true false 0",
+    "10.0.0.8:7001 dht 3 false false 0",
+    "10.0.0.9:0 lsd 8 false true 3",
+];
 
 #[test]
 fn a_factory_in_the_parameters_of_a_torrent_is_asked_and_offers_come_with_their_flags() {
