@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use pilotfish_plugin::{
     Attach, Dict, Entry, ErrorCode, Keep, PeerBox, PeerContext, PeerHandle, PeerPlugin, SessionBox,
-    TorrentBox, TorrentContext, TorrentPlugin, hooks,
+    TorrentBox, TorrentContext, TorrentPlugin, Verdict, hooks,
 };
-use pilotfish_tests::sim::{Content, NodeId, Sim};
+use pilotfish_tests::sim::{Content, NodeId, Probe, Sim};
 
 /// What was printed before the change and after it, and what came.
 type Notes = Arc<Mutex<Vec<String>>>;
@@ -87,4 +87,59 @@ fn the_extended_handshake_can_be_read_printed_overwritten_and_deleted_from() {
         assert!(keys.iter().all(|key| printed.contains(key)), "{printed}");
         assert_eq!(came, r#"Some("author") ["1", "'a'"] [Some(7), Some(200), None]"#);
     }
+}
+
+/// Takes long messages as they grow, and says how much was there each time, and whether that was all.
+struct Grower(Notes);
+
+#[hooks]
+impl PeerPlugin for Grower {
+    fn wants_fragments(&mut self, _: &mut PeerContext<'_>) -> bool {
+        true
+    }
+
+    fn add_handshake(&mut self, cx: &mut PeerContext<'_>, _: Entry<'_>) {
+        assert_eq!(cx.this().register_extended("x_long"), Ok(10));
+    }
+
+    fn on_extended(&mut self, cx: &mut PeerContext<'_>, length: u32, message: u8, body: &[u8]) -> Verdict {
+        let whole = body.len() == length as usize;
+        assert_eq!((message, length, cx.this().bt().unwrap().packet_finished()), (10, LONG, whole));
+        assert!(body.iter().all(|byte| *byte == 7));
+        self.0.lock().unwrap().push(body.len().to_string());
+        Verdict::Handled
+    }
+}
+
+/// Bytes of a message that takes several packets.
+const LONG: u32 = 200_000;
+
+#[test]
+fn who_wants_fragments_sees_a_long_message_grow_and_when_it_is_whole() {
+    let mut sim = Sim::new(96);
+    let content = Content::random(96, 50_000, 16_384);
+    let [seed, leech] = [sim.node(), sim.node()];
+    let notes = Notes::default();
+    let kept = notes.clone();
+    let grow = Probe::new().torrent("new_connection", move |cx| {
+        let peer = cx.this().peers().pop().unwrap();
+        cx.peer(peer).unwrap().add_extension(PeerBox::new(Grower(kept.clone())));
+        false
+    });
+    grow.plug(&mut sim, seed);
+    let send = Probe::new().peer("on_have_all", |cx| {
+        assert!(cx.this().send_extended("x_long", &[7; LONG as usize]));
+        // Too long for any peer.
+        assert!(!cx.this().send_extended("x_long", &[7; 1 << 20]));
+        false
+    });
+    send.plug(&mut sim, leech);
+    sim.seed(seed, &content);
+    let torrent = sim.add(leech, &content);
+    sim.introduce(leech, torrent, seed);
+    sim.run_until_finished(Duration::from_secs(10), &[(leech, torrent)]);
+    let notes = notes.lock().unwrap();
+    let lengths: Vec<u32> = notes.iter().map(|length| length.parse().unwrap()).collect();
+    assert!(lengths.len() > 2 && lengths.is_sorted() && lengths.last() == Some(&LONG), "{lengths:?}");
+    assert_eq!(lengths.iter().filter(|length| **length == LONG).count(), 1);
 }
