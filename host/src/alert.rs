@@ -23,6 +23,8 @@ pub struct Alert {
 /// The value of one field of an alert.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Field {
+    /// Yes or no.
+    Bool(bool),
     /// A number.
     Int(i64),
     /// A text.
@@ -210,6 +212,7 @@ trait AsField {
     fn field(&self) -> Field;
     fn shown(&self) -> String {
         match self.field() {
+            Field::Bool(yes) => yes.to_string(),
             Field::Int(n) => n.to_string(),
             Field::Text(text) => text,
             Field::Torrent(_) | Field::Peer(_) => String::new(),
@@ -227,7 +230,7 @@ as_field! {
     String: |text| Field::Text(text.clone());
     u32: |n| Field::Int((*n).into());
     u64: |n| Field::Int(i64::try_from(*n).unwrap_or(i64::MAX));
-    bool: |yes| Field::Int((*yes).into());
+    bool: |yes| Field::Bool(*yes);
     PieceIndex: |piece| Field::Int(piece.0.into());
     SocketAddr: |address| Field::Text(address.to_string());
     TorrentHandle: |torrent| Field::Torrent(*torrent);

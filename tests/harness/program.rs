@@ -9,7 +9,9 @@ use std::sync::OnceLock;
 
 use serde_json::Value;
 
-const PACKAGES: [&str; 3] = ["pilotfish", "pilotfish-peer-log", "pilotfish-trace"];
+/// What is built. The tests themselves are among it: the features of dependencies are then those that the running test was
+/// built with, and nothing of that is built again.
+const PACKAGES: [&str; 4] = ["pilotfish", "pilotfish-peer-log", "pilotfish-trace", env!("CARGO_PKG_NAME")];
 
 /// The program `pilotfish`.
 ///
@@ -47,8 +49,8 @@ fn artifact(package: &str) -> &'static Path {
     built.get(package).unwrap_or_else(|| panic!("{package} is not one of {:?}", built.keys()))
 }
 
-/// Builds in the directory and the profile of the running test, so that dependencies are not built twice. Cargo has given
-/// up its lock on that directory before it runs a test.
+/// Builds in the directory and the profile of the running test. Cargo has given up its lock on that directory before it
+/// runs a test.
 fn build() -> BTreeMap<String, PathBuf> {
     let mut command = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     command.args(["build", "--message-format=json-render-diagnostics", "--manifest-path"]);

@@ -14,13 +14,17 @@ mod trace;
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use pilotfish::alert::AlertKind;
 use pilotfish::command::{AddTorrent, Answer, Command, OpenPlugin, PluginSource, Ticket, TorrentStatus};
 use pilotfish::engine::Input;
 use pilotfish::settings::Settings;
-use pilotfish_plugin::{PeerSource, PluginId, SessionBox, SessionContext, TorrentHandle};
+use pilotfish_plugin::{
+    Attach, PeerBox, PeerHandle, PeerSource, PluginId, SessionBox, SessionContext, TorrentBox,
+    TorrentContext, TorrentHandle, TorrentPlugin, hooks, rt,
+};
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 
@@ -110,17 +114,44 @@ impl Sim {
         open: impl FnOnce(&mut SessionContext<'_>) -> SessionBox + Send + 'static,
     ) -> PluginId {
         // Panics are reported with their place.
-        pilotfish_plugin::rt::install_hook(false);
+        rt::install_hook(false);
         let open: OpenPlugin = Box::new(|cx| Ok(open(cx)));
         let source = PluginSource {
             name: name.to_owned(),
-            take_panic: pilotfish_plugin::rt::LINKED_TAKE_PANIC,
+            take_panic: rt::LINKED_TAKE_PANIC,
             open,
             saved_state: None,
         };
         let id = self.nodes[node.0].engine.add_plugin(source).unwrap();
         self.settle(node);
         id
+    }
+
+    /// Registers a plugin that makes an object for each connection, and has nothing else.
+    pub fn plug_on_peers(
+        &mut self,
+        node: NodeId,
+        name: &str,
+        make: impl Fn() -> PeerBox + Send + Sync + 'static,
+    ) {
+        struct OnTorrent(Arc<dyn Fn() -> PeerBox + Send + Sync>);
+
+        #[hooks]
+        impl TorrentPlugin for OnTorrent {
+            fn new_connection(
+                &mut self,
+                _: &mut TorrentContext<'_>,
+                _: PeerHandle,
+                _: Attach,
+            ) -> Option<PeerBox> {
+                Some((self.0)())
+            }
+        }
+
+        let make: Arc<dyn Fn() -> PeerBox + Send + Sync> = Arc::new(make);
+        self.plug(node, name, |_| {
+            SessionBox::new(rt::factory(move |_, _, _| Some(TorrentBox::new(OnTorrent(make.clone())))))
+        });
     }
 
     /// Adds a torrent.

@@ -39,7 +39,7 @@ fn prepare(target: &Path) -> PathBuf {
     let system = if cfg!(windows) { "python" } else { "python3" };
     must(
         Command::new(system).args(["-m", "venv"]).arg(&environment),
-        "install Python 3.9 to 3.13 with its module venv (Debian: apt-get install python3-venv)",
+        "install Python 3 with its module venv (Debian: apt-get install python3-venv)",
     );
     let package = format!("libtorrent=={VERSION}");
     must(
@@ -72,5 +72,7 @@ fn must(command: &mut Command, mend: &str) {
         }
         Err(error) => error.to_string(),
     };
-    panic!("these tests need libtorrent {VERSION} for Python, and {command:?} failed: {mend}\n{said}");
+    panic!(
+        "these tests need libtorrent {VERSION} for Python, and {command:?} failed: to mend it, {mend}\n{said}"
+    );
 }

@@ -3,7 +3,7 @@
 //! libtorrent is a Python package that the first test to need it installs under the target directory. Where it cannot be
 //! installed, the tests fail: an interoperability that was not tested is not there.
 //!
-//! `PILOTFISH_INTEROP_SIZE` changes how many bytes the plain transfers in both directions are about.
+//! `PILOTFISH_INTEROP_SIZE` changes how many bytes the plain transfers in both directions, and the one with plugins, are about.
 #![allow(clippy::unwrap_used, missing_docs, reason = "these are tests")]
 
 mod data;

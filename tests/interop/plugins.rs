@@ -5,18 +5,19 @@ use std::fs;
 use pilotfish_tests::program;
 use serde_json::Value;
 
-use crate::data::{BLOCK, Data, MIB};
+use crate::data::{BLOCK, Data};
 use crate::peers::{Seed, download, start};
 use crate::process::{Line, Process};
+use crate::size;
 
 #[test]
 fn sample_plugins_see_every_block_of_a_download() {
-    let size = 16 * MIB + BLOCK + 1;
+    let size = size() + BLOCK + 1;
     let mut data = Data::new();
     data.add("payload.bin", &[("", size)]);
     let seed = Seed::of(&data);
 
-    let mut pilotfish = download_with_sample_plugins(&data, &seed);
+    let mut pilotfish = download_with_sample_plugins(&data, &seed, size);
     pilotfish.wait_for_code(0);
     data.assert_arrived();
 
@@ -39,7 +40,7 @@ fn sample_plugins_see_every_block_of_a_download() {
     }
 }
 
-fn download_with_sample_plugins(data: &Data, seed: &Seed) -> Process {
+fn download_with_sample_plugins(data: &Data, seed: &Seed, size: u64) -> Process {
     let folder = data.path("plugins");
     fs::create_dir(&folder).unwrap();
     for package in ["pilotfish-peer-log", "pilotfish-trace"] {
@@ -49,7 +50,7 @@ fn download_with_sample_plugins(data: &Data, seed: &Seed) -> Process {
     let mut command = download(data, &[&seed.address]);
     command.arg("--plugin-dir").arg(&folder);
     command.arg("--plugin-set").arg(format!("trace.path={}", data.path("trace.jsonl").display()));
-    let mut pilotfish = start(&mut command, 0);
+    let mut pilotfish = start(&mut command, size);
     let hello = pilotfish.wait_for("the plugins", |line| line.event("hello"));
     let active = |id: &str| {
         let plugins = hello["plugins"].as_array().unwrap();

@@ -1,9 +1,11 @@
 //! Whole swarms of engines on one virtual clock. What they are made of is in `harness/sim`.
 #![allow(clippy::unwrap_used, missing_docs, reason = "these are tests")]
 
+mod ciphers;
 mod disk;
 mod effects;
 mod entries;
+mod extended;
 mod handles;
 mod liars;
 mod plugins;

@@ -441,7 +441,11 @@ impl Torrent {
     /// Nothing is had any more.
     fn forget_pieces(&mut self) {
         let geometry = self.geometry();
-        geometry.pieces().for_each(|piece| self.picker.unset_have(piece));
+        for piece in geometry.pieces() {
+            // A check makes the disk forget which blocks of a piece were written: they have to come again.
+            self.picker.failed(piece);
+            self.picker.unset_have(piece);
+        }
         self.pieces_checked = 0;
         self.pieces_left = pieces_per_file(self.metainfo.layout());
     }

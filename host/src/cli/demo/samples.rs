@@ -107,7 +107,11 @@ fn wait(mut child: Child, screen: &Screen, signals: &Signals) -> Result<ExitStat
         ProgressStyle::with_template("  {spinner} building {msg}, {elapsed}")
             .unwrap_or(ProgressStyle::default_spinner()),
     );
-    clock.set_message(SAMPLES.map(|(_, name)| name).join(" and "));
+    let names = SAMPLES.map(|(_, name)| name).join(" and ");
+    if !screen.has_bars() {
+        screen.say(Level::Info, format!("  building {names}"));
+    }
+    clock.set_message(names);
     clock.enable_steady_tick(2 * NAP);
     let ended = loop {
         if let Err(stop) = go_on(signals) {

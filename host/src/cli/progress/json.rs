@@ -74,6 +74,7 @@ pub(in crate::cli) fn happened(alert: &Alert, torrent: Option<&Shown>) -> Value 
     let mut fields = Map::new();
     for (name, field) in alert.kind.fields() {
         let value = match field {
+            Field::Bool(yes) => yes.into(),
             Field::Int(number) => number.into(),
             Field::Text(text) => text.into(),
             Field::Peer(peer) => peer.into_raw().into(),

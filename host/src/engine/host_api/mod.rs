@@ -219,6 +219,7 @@ fn encode_fields(kind: &AlertKind) -> Vec<u8> {
     for (name, field) in kind.fields() {
         // The root is a dictionary: nothing can be refused.
         let _ = match field {
+            Field::Bool(yes) => tree.insert_int(EntryTree::ROOT, name.as_bytes(), yes.into()),
             Field::Int(n) => tree.insert_int(EntryTree::ROOT, name.as_bytes(), n),
             Field::Text(text) => tree.insert_bytes(EntryTree::ROOT, name.as_bytes(), text.as_bytes()),
             Field::Torrent(_) | Field::Peer(_) => Ok(()),
