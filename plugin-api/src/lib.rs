@@ -58,6 +58,10 @@
 //! `panic = "unwind"`, the default. What cannot be caught: a segmentation fault, a stack overflow, an endless loop. A
 //! plugin is native code with all rights of the process.
 //!
+//! # Coming from libtorrent
+//!
+//! [`conformance`] lists every member of libtorrent's interface with its name here.
+//!
 //! # Versions
 //!
 //! This crate's version is the version of the interface. A host loads every plugin of its own major version: a hook that
@@ -69,6 +73,7 @@ mod answer;
 mod bencode;
 mod cipher_plugin;
 mod config;
+pub mod conformance;
 mod context;
 mod entry;
 mod error;

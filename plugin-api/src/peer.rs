@@ -22,6 +22,8 @@ pub struct PeerFlags(pub(crate) u32);
 macro_rules! peer_flags {
     ($( $(#[doc = $doc:literal])* $FLAG:ident = $bit:literal, fn $name:ident; )*) => {
         impl PeerFlags {
+            /// What is said of a connection that is gone.
+            const GONE: Self = Self(Self::CHOKED.0 | Self::PEER_CHOKED.0 | Self::DISCONNECTING.0 | Self::FAILED.0);
             $( $(#[doc = $doc])* pub const $FLAG: Self = Self(1 << $bit); )*
 
             #[doc(hidden)]
@@ -140,10 +142,10 @@ impl<'a> Peer<'a> {
         self.handle
     }
 
-    /// The yes/no questions at once.
+    /// The yes/no questions at once. Of a connection that is gone: closed, failed, and both sides choked.
     #[inline]
     pub fn flags(&self) -> PeerFlags {
-        let mut bits = 0;
+        let mut bits = PeerFlags::GONE.0;
         ask!(self.peer.flags(&mut bits));
         PeerFlags(bits)
     }

@@ -42,9 +42,14 @@ pub(crate) struct Chains {
 }
 
 impl BareHost {
+    /// A host whose plugin is linked in.
+    pub(crate) fn new() -> Self {
+        Self { take_panic: LINKED_TAKE_PANIC, faults: Vec::new(), cipher: None }
+    }
+
     /// Opens a plugin, and has it make its objects.
     pub(crate) fn open(library: &PluginLibrary, settings: &[(&str, &str)]) -> (Self, Chains) {
-        let mut host = Self { take_panic: library.module.take_panic(), faults: Vec::new(), cipher: None };
+        let mut host = Self { take_panic: library.module.take_panic(), ..Self::new() };
         let settings: BTreeMap<_, _> =
             settings.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
         let session = with_session_context(&mut host, PLUGIN, |cx| library.open(cx, &settings)).unwrap();

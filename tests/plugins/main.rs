@@ -4,6 +4,7 @@
 mod bare_host;
 mod disk;
 mod files;
+mod gone;
 mod greed;
 mod panics;
 mod recorder;

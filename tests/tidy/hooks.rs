@@ -10,11 +10,12 @@ use crate::assert_tidy;
 use crate::source::{Source, Word, rust, words};
 
 /// A trait and its hook, such as `("Peer", "on_have")`: a method of `PeerPlugin`, a member of `PeerHooks`.
-type Hook = (&'static str, &'static str);
+pub(crate) type Hook = (&'static str, &'static str);
 /// Where hooks were found, as `file:line`.
 type Places = BTreeMap<Hook, Vec<String>>;
 
-const HOOKS: [(&str, &[&str]); 4] = [
+/// The hooks of each trait.
+pub(crate) const HOOKS: [(&str, &[&str]); 4] = [
     ("Session", SessionHooks::NAMES),
     ("Torrent", TorrentHooks::NAMES),
     ("Peer", PeerHooks::NAMES),
@@ -36,7 +37,8 @@ fn all() -> impl Iterator<Item = Hook> {
     HOOKS.into_iter().flat_map(|(of, names)| names.iter().map(move |name| (of, *name)))
 }
 
-fn missing((of, name): Hook) -> Option<&'static str> {
+/// Why the engine cannot call a hook yet, if it cannot.
+pub(crate) fn missing((of, name): Hook) -> Option<&'static str> {
     NOT_YET.iter().find(|(hook, _)| *hook == (of, name)).map(|(_, reason)| *reason)
 }
 

@@ -3,6 +3,7 @@
 //!
 //! Each rule reads the sources as they lie in the folder, and fails with a line per breach: file, line, rule.
 
+mod conformance;
 mod hooks;
 mod layers;
 mod places;

@@ -100,9 +100,10 @@ impl State {
         }
     }
 
-    /// Unchokes a peer if a slot is free.
+    /// Unchokes a peer if a slot is free; not before it was told what we have, which comes first (BEP 3).
     pub(super) fn maybe_unchoke(&mut self, peer: PeerHandle) {
-        if self.choker.has_free_slot(self.unchoked as usize) {
+        let ready = self.peer(peer).is_some_and(|c| c.is_established() && c.bitfield_sent);
+        if ready && self.choker.has_free_slot(self.unchoked as usize) {
             self.unchoke(peer);
         }
     }

@@ -153,6 +153,7 @@ impl Engine {
             torrent.candidates.clear_failures(connection.known_as);
         }
         self.retain_on_handshake(peer, reserved);
+        self.pump();
         if extended && self.open_peer(peer).is_some() {
             self.send_extension_handshake(peer);
         }
@@ -166,7 +167,6 @@ impl Engine {
         self.pump();
         let Some(connection) = self.open_peer(peer) else { return };
         connection.in_handshake = false;
-        connection.bitfield_sent = true;
     }
 
     fn retain_on_handshake(&mut self, peer: PeerHandle, reserved: PluginReserved) {
@@ -315,6 +315,9 @@ impl State {
         } else if torrent.picker.num_have() > 0 {
             let bits = torrent.picker.bitfield().as_bytes().to_vec();
             self.send(peer, &Message::Bitfield(bits.into()));
+        }
+        if let Some(connection) = self.peer_mut(peer) {
+            connection.bitfield_sent = true;
         }
     }
 

@@ -153,11 +153,12 @@ impl Engine {
             self.set_state(torrent, TorrentState::DOWNLOADING);
         }
         self.state.alert(AlertKind::TorrentChecked { torrent, name, pieces });
-        self.tell_torrent(torrent, TorrentHooks::on_files_checked, |p, cx| p.on_files_checked(cx));
-        self.pump();
+        // Before the hook, which may ask for another check, other pieces, or another plugin.
         if let Some(t) = self.state.torrent_mut(torrent) {
             t.files_checked = true;
         }
+        self.tell_torrent(torrent, TorrentHooks::on_files_checked, |p, cx| p.on_files_checked(cx));
+        self.pump();
         self.release_held(torrent);
         self.connect_peers(torrent);
     }

@@ -89,6 +89,11 @@ impl Probe {
         PeerBox::new(OnPeer(Arc::new(self)))
     }
 
+    /// A probe for one torrent, to be added by another plugin.
+    pub fn on_torrent(self) -> TorrentBox {
+        TorrentBox::new(OnTorrent(Arc::new(self)))
+    }
+
     fn note(&self, hook: &str, details: String) {
         let space = if details.is_empty() { "" } else { " " };
         self.log.lock().unwrap().push(format!("{}{hook}{space}{details}", self.prefix));
