@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, missing_docs, reason = "tests")]
 
 mod bare_host;
+mod chat;
 mod disk;
 mod files;
 mod greed;
