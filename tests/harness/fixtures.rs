@@ -18,8 +18,14 @@ use std::sync::OnceLock;
 use serde_json::Value;
 
 /// The packages of the workspace that are libraries to load: those in `tests/fixtures`, and samples.
-const PLAIN: [&str; 5] =
-    ["fixture-greedy", "fixture-panicker", "fixture-silent", "fixture-versioned", "pilotfish-chat"];
+const PLAIN: [&str; 6] = [
+    "fixture-greedy",
+    "fixture-panicker",
+    "fixture-silent",
+    "fixture-versioned",
+    "pilotfish-aes-ctr",
+    "pilotfish-chat",
+];
 
 /// The library of a plugin, by its package's name: one of `tests/fixtures`, one of `sample-plugins`, or one of [`SKEWED`].
 ///
