@@ -17,10 +17,17 @@ use std::sync::OnceLock;
 
 use serde_json::Value;
 
-/// The packages in `tests/fixtures` that are libraries to load.
-const PLAIN: [&str; 4] = ["fixture-greedy", "fixture-panicker", "fixture-silent", "fixture-versioned"];
+/// The packages of the workspace that are libraries to load: those in `tests/fixtures`, and samples.
+const PLAIN: [&str; 6] = [
+    "fixture-greedy",
+    "fixture-panicker",
+    "fixture-silent",
+    "fixture-versioned",
+    "pilotfish-aes-ctr",
+    "pilotfish-chat",
+];
 
-/// The library of a fixture, by its package's name: one of `tests/fixtures`, or one of [`SKEWED`].
+/// The library of a plugin, by its package's name: one of `tests/fixtures`, one of `sample-plugins`, or one of [`SKEWED`].
 ///
 /// # Panics
 /// It cannot be built, or there is no such fixture.

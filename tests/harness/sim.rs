@@ -20,6 +20,7 @@ use std::time::{Duration, Instant};
 use pilotfish::alert::AlertKind;
 use pilotfish::command::{AddTorrent, Answer, Command, OpenPlugin, PluginSource, Ticket, TorrentStatus};
 use pilotfish::engine::Input;
+use pilotfish::plugins::PluginLibrary;
 use pilotfish::settings::Settings;
 use pilotfish_plugin::{
     Attach, PeerBox, PeerHandle, PeerSource, PluginId, SessionBox, SessionContext, TorrentBox,
@@ -53,6 +54,8 @@ pub struct Sim {
     links: BTreeMap<(NodeId, NodeId), Link>,
     /// What a partition holds up.
     held: Vec<Event>,
+    /// What was sent on each connection by each of its ends, if it is kept.
+    tap: Option<BTreeMap<(usize, usize), Vec<u8>>>,
     trace: Trace,
     tickets: u64,
     scratch: Vec<u8>,
@@ -84,6 +87,7 @@ impl Sim {
             link: Link::default(),
             links: BTreeMap::new(),
             held: Vec::new(),
+            tap: None,
             trace: Trace::default(),
             tickets: 0,
             scratch: vec![0; 64 << 10],
@@ -127,6 +131,24 @@ impl Sim {
             open,
             saved_state: None,
         };
+        self.register(node, source)
+    }
+
+    /// Registers a plugin from a library, with its settings.
+    pub fn load(&mut self, node: NodeId, library: &PluginLibrary, settings: &[(&str, &str)]) -> PluginId {
+        let owned = |(key, value): &(&str, &str)| ((*key).to_owned(), (*value).to_owned());
+        let settings: BTreeMap<String, String> = settings.iter().map(owned).collect();
+        let library = library.clone();
+        let source = PluginSource {
+            name: library.id.clone(),
+            take_panic: library.module.take_panic(),
+            open: Box::new(move |cx| library.open(cx, &settings).map_err(|error| error.to_string())),
+            saved_state: None,
+        };
+        self.register(node, source)
+    }
+
+    fn register(&mut self, node: NodeId, source: PluginSource) -> PluginId {
         let id = self.nodes[node.0].engine.add_plugin(source).unwrap();
         self.settle(node);
         id

@@ -1,7 +1,9 @@
 //! What plugins may do to a session, with real libraries.
 #![allow(clippy::unwrap_used, missing_docs, reason = "tests")]
 
+mod aes_ctr;
 mod bare_host;
+mod chat;
 mod disk;
 mod files;
 mod gone;

@@ -202,9 +202,14 @@ impl Engine {
         self.state.send(peer, &Message::Extended { id: 0, payload: payload.into() });
     }
 
-    /// The peer's extended handshake: plugins first, then the keys that the engine reads.
+    /// The peer's extended handshake: the names of its messages, so that plugins can answer at once, then the plugins, then
+    /// the keys that the engine reads.
     pub(super) fn on_extension_handshake(&mut self, peer: PeerHandle, payload: &[u8]) {
         let Ok(theirs) = ExtensionHandshake::parse(payload) else { return };
+        let Some(connection) = self.open_peer(peer) else { return };
+        let names =
+            theirs.messages.iter().filter_map(|(name, id)| Some((std::str::from_utf8(name).ok()?, *id)));
+        connection.extensions.learn(names);
         let subject = self.subject(peer);
         if let Some(chain) = self.chains.peers.get_mut(&peer) {
             let message = RSlice::from_slice(payload);
@@ -215,9 +220,6 @@ impl Engine {
         self.sync_plugin_names(peer);
         let unix_now = self.state.unix_epoch + i64::try_from(self.state.clock().as_secs()).unwrap_or(0);
         let Some(connection) = self.open_peer(peer) else { return };
-        let names =
-            theirs.messages.iter().filter_map(|(name, id)| Some((std::str::from_utf8(name).ok()?, *id)));
-        connection.extensions.learn(names);
         connection.listen_port = theirs.port.or(connection.listen_port);
         connection.last_seen_complete =
             theirs.complete_ago.map_or(connection.last_seen_complete, |ago| unix_now - i64::from(ago));

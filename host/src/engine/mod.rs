@@ -140,10 +140,11 @@ impl Engine {
     pub fn poll_output(&mut self) -> Option<Output> {
         let output = self.state.outputs.pop_front()?;
         if let Output::Transmit(peer) = output {
-            self.seal(peer);
+            // First this: what is queued while a cipher is called has to be sent too.
             if let Some(connection) = self.state.peer_mut(peer) {
                 connection.dirty = false;
             }
+            self.seal(peer);
         }
         Some(output)
     }

@@ -1,5 +1,6 @@
 //! Connections between nodes, and everything that can happen to them.
 
+use std::collections::BTreeMap;
 use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -78,6 +79,18 @@ impl Sim {
         }
     }
 
+    /// From now on, keeps everything that is sent.
+    pub fn tap(&mut self) {
+        self.tap = Some(BTreeMap::new());
+    }
+
+    /// Everything that a node has sent since the [tap](Self::tap), one stream for each connection.
+    pub fn sent_by(&self, node: NodeId) -> Vec<&[u8]> {
+        let streams = self.tap.iter().flatten();
+        let by_node = streams.filter(|((id, end), _)| self.connections[*id].ends[*end].node == node);
+        by_node.map(|(_, bytes)| bytes.as_slice()).collect()
+    }
+
     /// How many connections are open.
     pub fn open_connections(&self) -> usize {
         self.connections.iter().filter(|c| c.ends.iter().all(|end| end.peer.is_some())).count()
@@ -145,6 +158,9 @@ impl Sim {
                 break;
             }
             self.trace.note(now, id.0, format_args!("sends {} on {connection}", bytes.len()));
+            if let Some(tap) = &mut self.tap {
+                tap.entry((connection, end)).or_default().extend_from_slice(&bytes);
+            }
             for at in stream.send(link, now, &bytes, &mut self.rng) {
                 self.queue.plan(at, Event::Net(connection, Step::Arrive(1 - end)));
             }
