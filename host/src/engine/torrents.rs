@@ -17,7 +17,7 @@ use crate::command::{AddTorrent, AddTorrentError, Answer, Command, Ticket};
 use crate::job::{DiskError, DiskJob, StorageId};
 use crate::metainfo::Metainfo;
 use crate::peer::Meter;
-use crate::torrent::{CandidateLimits, Candidates, Picker, Priority, Torrent};
+use crate::torrent::{Begun, CandidateLimits, Candidates, Picker, Priority, Torrent};
 use crate::wire::EntryTree;
 
 impl Engine {
@@ -437,9 +437,11 @@ impl State {
 }
 
 impl Torrent {
-    /// Nothing is had any more.
+    /// Nothing is had any more, and of no piece a part: the disk forgets what was written of those that it checks.
     fn forget_pieces(&mut self) {
         let geometry = self.geometry();
+        let begun: Vec<_> = self.picker.begun().iter().map(Begun::piece).collect();
+        begun.into_iter().for_each(|piece| self.picker.failed(piece));
         geometry.pieces().for_each(|piece| self.picker.unset_have(piece));
         self.pieces_checked = 0;
         self.pieces_left = pieces_per_file(self.metainfo.layout());
