@@ -20,6 +20,10 @@ pub(crate) struct Shared {
     pub(crate) calm: AtomicBool,
     /// Whether this run has panics.
     panics: bool,
+    /// In one of so many hooks something is done.
+    reserve: usize,
+    /// In every hook something is done, as long as the budget lasts.
+    pub(crate) storm: AtomicBool,
     /// Plugin objects that exist.
     pub(crate) live: AtomicI64,
     /// Calls of hooks.
@@ -35,11 +39,14 @@ pub(crate) struct Shared {
 }
 
 impl Shared {
-    pub(crate) fn new(seed: u64, panics: bool, files: Vec<Vec<u8>>) -> Arc<Self> {
+    pub(crate) fn new(seed: u64, files: Vec<Vec<u8>>) -> Arc<Self> {
+        let mut rng = StdRng::seed_from_u64(seed);
         Arc::new(Self {
-            rng: Mutex::new(StdRng::seed_from_u64(seed)),
+            panics: rng.random_bool(0.3),
+            reserve: [6, 30, 150, 600][rng.random_range(0..4)],
+            storm: AtomicBool::new(false),
+            rng: Mutex::new(rng),
             calm: AtomicBool::new(false),
-            panics,
             live: AtomicI64::new(0),
             hooks: AtomicU64::new(0),
             budget: AtomicI64::new(0),
@@ -73,7 +80,11 @@ impl Shared {
     /// Whether something is to be done in this hook.
     fn acts(&self) -> bool {
         self.hooks.fetch_add(1, Ordering::Relaxed);
-        if self.is_calm() || !self.one_in(6) || self.budget.fetch_sub(1, Ordering::Relaxed) <= 0 {
+        let stormy = self.storm.load(Ordering::Relaxed);
+        if self.is_calm() || !(stormy || self.one_in(self.reserve)) {
+            return false;
+        }
+        if self.budget.fetch_sub(1, Ordering::Relaxed) <= 0 {
             return false;
         }
         if self.panics && self.one_in(100) {
@@ -154,7 +165,7 @@ macro_rules! words {
         $( impl Word for $Word {
             fn pick(shared: &Shared) -> Self {
                 let other: fn(&Shared) -> Self = $other;
-                if !shared.is_calm() && shared.one_in($n) { other(shared) } else { $default }
+                if !shared.is_calm() && shared.one_in($n * shared.reserve / 6) { other(shared) } else { $default }
             }
         } )*
     };

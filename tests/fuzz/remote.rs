@@ -12,6 +12,10 @@ pub(crate) struct Remote {
     content: Content,
     /// It has everything, serves what is asked of it, and says nothing else.
     honest: bool,
+    /// It breaks the protocol.
+    rude: bool,
+    fast: bool,
+    extended: bool,
     /// What it said and the engine has not received yet.
     pub(crate) says: Vec<u8>,
     /// What the engine asked of it and has not taken back.
@@ -36,17 +40,18 @@ impl Remote {
     /// A peer that means mischief.
     pub(crate) fn liar(content: &Content, rng: &mut StdRng) -> Self {
         let mut liar = Self::new(content, false);
-        if rng.random_bool(0.05) {
+        liar.rude = rng.random_bool(0.3);
+        if liar.rude && rng.random_bool(0.1) {
             return liar;
         }
-        let fast = if rng.random() { Reserved::FAST } else { Reserved::default() };
-        let extended = if rng.random() { Reserved::EXTENSIONS } else { Reserved::default() };
+        (liar.fast, liar.extended) = (rng.random(), rng.random());
+        let fast = if liar.fast { Reserved::FAST } else { Reserved::default() };
+        let extended = if liar.extended { Reserved::EXTENSIONS } else { Reserved::default() };
         liar.shake_hands(fast | extended, rng);
         match rng.random_range(0..4) {
-            0 => liar.say(&full(content)),
-            1 => liar.say(&Message::HaveAll),
-            2 => liar.say(&Message::HaveNone),
-            _ => {}
+            0 if liar.fast => liar.say(&Message::HaveAll),
+            1 if liar.fast => liar.say(&Message::HaveNone),
+            _ => liar.say(&full(content)),
         }
         for message in [Message::Unchoke, Message::Interested] {
             if rng.random_bool(0.8) {
@@ -58,7 +63,17 @@ impl Remote {
 
     fn new(content: &Content, honest: bool) -> Self {
         let (says, asked, heard) = Default::default();
-        Self { content: content.clone(), honest, says, asked, heard, shaken: false }
+        Self {
+            content: content.clone(),
+            honest,
+            rude: false,
+            fast: false,
+            extended: false,
+            says,
+            asked,
+            heard,
+            shaken: false,
+        }
     }
 
     pub(crate) fn is_honest(&self) -> bool {
@@ -72,7 +87,7 @@ impl Remote {
 
     fn shake_hands(&mut self, reserved: Reserved, rng: &mut StdRng) {
         let mut info_hash = self.content.metainfo.info_hashes().truncated();
-        if !self.honest && rng.random_bool(0.03) {
+        if self.rude && rng.random_bool(0.1) {
             info_hash[0] ^= 1;
         }
         let handshake = Handshake { reserved, info_hash, peer_id: rng.random() };
@@ -139,39 +154,33 @@ impl Remote {
         if rng.random_bool(0.6) && !self.asked.is_empty() {
             return self.answer(rng);
         }
-        let message = match rng.random_range(0..24) {
+        let message = match rng.random_range(0..if self.rude { 26 } else { 20 }) {
             0 => Message::KeepAlive,
             1 => Message::Choke,
             2 | 3 => Message::Unchoke,
             4 | 5 => Message::Interested,
             6 => Message::NotInterested,
             7 | 8 => Message::Have(self.piece(rng)),
-            9 => full(&self.content),
-            10 => Message::Bitfield(noise(rng, 4)),
-            11..=13 => Message::Request(self.request(rng)),
-            14 => Message::Cancel(self.request(rng)),
-            15 => Message::Reject(self.request(rng)),
-            16 => Message::Suggest(self.piece(rng)),
-            17 => {
-                if rng.random() {
-                    Message::HaveAll
-                } else {
-                    Message::HaveNone
-                }
+            9..=11 => Message::Request(self.request(rng)),
+            12 => Message::Cancel(self.request(rng)),
+            13 if self.fast => Message::Reject(self.request(rng)),
+            14 if self.fast => Message::Suggest(self.piece(rng)),
+            15 if self.fast => Message::AllowedFast(self.piece(rng)),
+            16 if self.extended => Message::Extended { id: 0, payload: extension_handshake(rng) },
+            17 | 18 if self.extended => {
+                Message::Extended { id: rng.random_range(1..12), payload: noise(rng, 3_000) }
             }
-            18 => Message::AllowedFast(self.piece(rng)),
-            19 => Message::Extended { id: 0, payload: extension_handshake(rng) },
-            20 => Message::Extended { id: rng.random_range(0..12), payload: noise(rng, 3_000) },
-            21 => Message::Unknown { id: rng.random_range(24..=255), payload: noise(rng, 3_000) },
-            22 => {
+            20 => full(&self.content),
+            21 => Message::Bitfield(noise(rng, 4)),
+            22 => [Message::HaveAll, Message::HaveNone][rng.random_range(0..2)].clone(),
+            23 => Message::Unknown { id: rng.random_range(24..=255), payload: noise(rng, 3_000) },
+            24 => {
                 let asked = self.request(rng);
-                Message::Piece {
-                    piece: asked.piece,
-                    start: asked.start,
-                    data: noise(rng, BLOCK_SIZE as usize),
-                }
+                let data = noise(rng, BLOCK_SIZE as usize);
+                Message::Piece { piece: asked.piece, start: asked.start, data }
             }
-            _ => return self.babble(rng),
+            25 => return self.babble(rng),
+            _ => Message::KeepAlive,
         };
         self.say(&message);
     }
@@ -208,7 +217,7 @@ impl Remote {
     }
 
     fn piece(&self, rng: &mut StdRng) -> u32 {
-        match rng.random_bool(0.02) {
+        match self.rude && rng.random_bool(0.02) {
             true => rng.random(),
             false => rng.random_range(0..self.content.layout().geometry().num_pieces()),
         }
@@ -216,7 +225,7 @@ impl Remote {
 
     fn request(&self, rng: &mut StdRng) -> RawRequest {
         let (piece, block) = (self.piece(rng), rng.random_range(0..4));
-        if rng.random_bool(0.1) {
+        if self.rude && rng.random_bool(0.1) {
             return RawRequest { piece, start: rng.random(), length: rng.random() };
         }
         let geometry = self.content.layout().geometry();

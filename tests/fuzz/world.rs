@@ -26,7 +26,6 @@ use crate::remote::Remote;
 const STEPS: std::ops::Range<usize> = 100..1_500;
 /// A peer that is honest is asked for everything within so much time.
 const CALM: Duration = Duration::from_secs(1_800);
-const CONNECTIONS: usize = 30;
 
 /// What a run was.
 pub(crate) struct Told {
@@ -52,6 +51,8 @@ pub(crate) struct World {
     status: Option<TorrentStatus>,
     stopped: bool,
     numbers: u64,
+    /// Connections in the chaos.
+    most: usize,
     rested: bool,
 }
 
@@ -94,7 +95,7 @@ impl World {
     fn new(seed: u64) -> Self {
         let mut rng = StdRng::seed_from_u64(seed);
         let files = contents().iter().map(file).collect();
-        let shared = Shared::new(rng.random(), rng.random_bool(0.3), files);
+        let shared = Shared::new(rng.random(), files);
         let mut settings = Settings { alert_mask: AlertCategory::ALL, ..Settings::default() };
         if rng.random() {
             settings.max_queued_disk_bytes = 65_536;
@@ -107,6 +108,7 @@ impl World {
         if rng.random() {
             disk.put(".", &contents()[0]);
         }
+        let most = rng.random_range(3..30);
         let mut world = Self {
             rng,
             engine,
@@ -122,6 +124,7 @@ impl World {
             status: None,
             stopped: false,
             numbers: 0,
+            most,
             rested: false,
         };
         for name in ["first", "second", "third"] {
@@ -162,8 +165,9 @@ impl World {
 
     /// Lets plugins do something again.
     fn refill(&mut self) {
-        let budget = if self.rng.random_bool(0.02) { 300 } else { 6 };
-        self.shared.budget.store(budget, Ordering::Relaxed);
+        let storm = self.rng.random_bool(0.002);
+        self.shared.storm.store(storm, Ordering::Relaxed);
+        self.shared.budget.store(if storm { 2_000 } else { 6 }, Ordering::Relaxed);
     }
 
     /// One thing happens.
@@ -236,7 +240,7 @@ impl World {
         if let Some(remote) = self.links.get_mut(&peer.into_raw()).and_then(|link| link.remote.as_mut())
             && !remote.is_honest()
         {
-            remote.chat(&mut self.rng);
+            (0..self.rng.random_range(1..8)).for_each(|_| remote.chat(&mut self.rng));
         }
     }
 
@@ -298,7 +302,7 @@ impl World {
     }
 
     fn incoming(&mut self) {
-        if self.links.len() >= CONNECTIONS {
+        if self.links.len() >= self.most {
             return;
         }
         let content = &contents()[self.rng.random_range(0..contents().len())];
