@@ -54,6 +54,8 @@ pub(crate) struct World {
     /// Connections in the chaos.
     most: usize,
     rested: bool,
+    /// How often plugins do something in every hook.
+    storms: f64,
 }
 
 struct Link {
@@ -126,6 +128,7 @@ impl World {
             numbers: 0,
             most,
             rested: false,
+            storms: 0.002,
         };
         for name in ["first", "second", "third"] {
             world.add_plugin(name);
@@ -165,7 +168,7 @@ impl World {
 
     /// Lets plugins do something again.
     fn refill(&mut self) {
-        let storm = self.rng.random_bool(0.002);
+        let storm = self.rng.random_bool(self.storms);
         self.shared.storm.store(storm, Ordering::Relaxed);
         self.shared.budget.store(if storm { 2_000 } else { 6 }, Ordering::Relaxed);
     }
@@ -544,6 +547,7 @@ impl World {
 
     /// The session ends: nothing is left of it.
     fn end(mut self) {
+        self.storms = if self.rng.random_bool(0.3) { 0.3 } else { 0.0 };
         self.command(Command::Shutdown);
         for _ in 0..600 {
             self.pass(Duration::from_millis(100));
