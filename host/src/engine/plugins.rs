@@ -336,9 +336,11 @@ impl Engine {
             || self.state.plugins.iter().all(|record| record.done || record.quarantined)
     }
 
-    /// Drops every plugin object: connections', then torrents', then the session's.
+    /// Drops every plugin object: those on their way, connections', torrents', then the session's. There is no next tick
+    /// for what was left to it.
     pub(super) fn drop_plugins(&mut self) {
-        self.state.steps.retain(|step| !matches!(step, Step::AttachPeer(..) | Step::AttachTorrent(..)));
+        self.state.deferred.clear();
+        self.state.steps.retain(|step| !step.carries_plugin());
         self.chains.ciphers.clear();
         self.chains.peers.clear();
         self.chains.torrents.clear();

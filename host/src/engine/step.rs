@@ -71,6 +71,19 @@ pub(super) enum Step {
     },
 }
 
+impl Step {
+    /// Whether a plugin object is on its way in it.
+    pub(super) fn carries_plugin(&self) -> bool {
+        matches!(
+            self,
+            Self::AttachPeer(..)
+                | Self::AttachTorrent(..)
+                | Self::SwitchSendCipher { .. }
+                | Self::SwitchRecvCipher { .. }
+        )
+    }
+}
+
 /// A message of ours, as its `sent_` hook sees it.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Sent {
