@@ -30,13 +30,12 @@ use rand::SeedableRng;
 use rand::rngs::StdRng;
 
 pub use content::{Content, Data};
-pub use disk::Disk;
+pub use disk::{Disk, Outcome, Visit};
 pub use link::Link;
 pub use node::Node;
 pub use probe::{Act, Log, Probe};
 pub use trace::Trace;
 
-use disk::Visit;
 use network::Connection;
 use queue::Queue;
 

@@ -53,6 +53,18 @@ fn a_write_that_fails_stops_the_torrent_and_a_resume_gets_every_block() {
 }
 
 #[test]
+fn a_recheck_in_the_middle_of_a_piece_leaves_no_block_behind() {
+    let mut sim = Sim::new(15);
+    let content = Content::random(15, 3_000_000, 1 << 20);
+    let (_, leech, torrent) = pair(&mut sim, &content, talkative());
+    sim.run_until(LIMIT, |sim| sim.status(leech, torrent).total_payload_download > 200_000);
+    assert_eq!(sim.status(leech, torrent).num_pieces, 0);
+    sim.command(leech, Command::Recheck(torrent));
+    sim.run_until_finished(LIMIT, &[(leech, torrent)]);
+    assert_eq!(sim.disk(leech).bytes(".", &content), content.bytes());
+}
+
+#[test]
 fn a_read_that_fails_stops_the_seed() {
     let mut sim = Sim::new(12);
     let content = Content::random(12, 1_000_000, 131_072);

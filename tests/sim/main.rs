@@ -1,9 +1,9 @@
 //! Whole swarms of engines on one virtual clock. What they are made of is in `harness/sim`.
 #![allow(clippy::unwrap_used, missing_docs, reason = "these are tests")]
 
+mod alone;
 mod chaos;
 mod ciphers;
-mod alone;
 mod disk;
 mod effects;
 mod entries;

@@ -1,9 +1,14 @@
 //! What the embedding program asks for.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use pilotfish::alert::AlertKind;
 use pilotfish::command::Command;
-use pilotfish_plugin::{TorrentHandle, TorrentState};
+use pilotfish_plugin::{
+    AlertCategory, CustomAlert, SessionContext, TorrentBox, TorrentHandle, TorrentPlugin, TorrentState, hooks,
+};
 use pilotfish_tests::sim::{Content, Link, NodeId, Probe, Sim};
 
 const LIMIT: Duration = Duration::from_secs(120);
@@ -141,6 +146,56 @@ fn a_shutdown_waits_for_the_disk_and_leaves_nothing_behind() {
     sim.run_for(Duration::from_secs(5));
     assert_eq!([seed, leech].map(|node| sim.at(node).engine.blocks_in_use()), [0, 0]);
     assert_eq!(sim.open_connections(), 0);
+}
+
+/// Says for as long as it lives that it does.
+struct Held {
+    _token: Arc<()>,
+}
+
+#[hooks]
+impl TorrentPlugin for Held {}
+
+#[test]
+fn plugin_objects_on_their_way_do_not_outlive_the_session() {
+    let mut sim = Sim::new(58);
+    let content = Content::random(58, 100_000, 65_536);
+    let (_, leech, _) = pair(&mut sim, &content);
+    sim.run_for(Duration::from_secs(2));
+    let token = Arc::new(());
+    let again = |cx: &mut SessionContext<'_>, token: &Arc<()>| {
+        let session = cx.session();
+        for torrent in session.torrents().into_iter().filter_map(|torrent| cx.torrent(torrent)) {
+            torrent.add_extension(TorrentBox::new(Held { _token: token.clone() }));
+        }
+        session.post_alert(&CustomAlert {
+            kind: 1,
+            what: "again",
+            category: AlertCategory::STATUS,
+            message: "",
+            payload: &[],
+            torrent: None,
+            peer: None,
+        });
+        session.done();
+        false
+    };
+    let (at_end, at_alert) = (token.clone(), token.clone());
+    // It ends while alerts cause alerts, so that some of what they ask for is left to a tick that never comes.
+    let ended = Arc::new(AtomicBool::new(false));
+    let aborted = ended.clone();
+    Probe::new()
+        .session("abort", move |cx| {
+            aborted.store(true, Ordering::Relaxed);
+            again(cx, &at_end)
+        })
+        .session("on_alert", move |cx| ended.load(Ordering::Relaxed) && again(cx, &at_alert))
+        .plug(&mut sim, leech);
+    sim.command(leech, Command::Shutdown);
+    sim.run_until(LIMIT, |sim| sim.at(leech).stopped);
+    assert!(sim.alerts(leech).any(|alert| matches!(alert, AlertKind::TooManyRounds { .. })));
+    // The probe and its acts are gone too.
+    assert_eq!(Arc::strong_count(&token), 1);
 }
 
 #[test]

@@ -334,7 +334,8 @@ impl Engine {
             || self.state.plugins.iter().all(|record| record.done || record.quarantined)
     }
 
-    /// Drops every plugin object: connections', then torrents', then the session's.
+    /// Drops every plugin object: those on their way, connections', torrents', then the session's. There is no next tick
+    /// for what was left to it.
     pub(super) fn drop_plugins(&mut self) {
         self.state.steps.retain(|step| !step.holds_plugin());
         self.state.deferred.retain(|step| !step.holds_plugin());

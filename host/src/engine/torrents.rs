@@ -16,7 +16,7 @@ use crate::command::{AddTorrent, AddTorrentError, Answer, Command, Ticket};
 use crate::job::{DiskError, DiskJob, StorageId};
 use crate::metainfo::Metainfo;
 use crate::peer::Meter;
-use crate::torrent::{CandidateLimits, Candidates, Picker, Priority, Torrent};
+use crate::torrent::{Begun, CandidateLimits, Candidates, Picker, Priority, Torrent};
 use crate::wire::EntryTree;
 
 impl Engine {
@@ -430,7 +430,8 @@ impl State {
     /// Tells the disk of a torrent, once; not while one that was removed still writes or deletes the same files.
     fn open_storage(&mut self, torrent: TorrentHandle) {
         let Some(t) = self.torrent(torrent).filter(|t| !t.opened) else { return };
-        let same = |other: &Torrent| other.removing && other.save_path == t.save_path && other.name() == t.name();
+        let same =
+            |other: &Torrent| other.removing && other.save_path == t.save_path && other.name() == t.name();
         if self.by_storage.values().filter_map(|other| self.torrent(*other)).any(same) {
             return;
         }
@@ -466,14 +467,12 @@ impl State {
 }
 
 impl Torrent {
-    /// Nothing is had any more.
+    /// Nothing is had any more, and of no piece a part: the disk forgets what was written of those that it checks.
     fn forget_pieces(&mut self) {
         let geometry = self.geometry();
-        for piece in geometry.pieces() {
-            // A check makes the disk forget which blocks of a piece were written: they have to come again.
-            self.picker.failed(piece);
-            self.picker.unset_have(piece);
-        }
+        let begun: Vec<_> = self.picker.begun().iter().map(Begun::piece).collect();
+        begun.into_iter().for_each(|piece| self.picker.failed(piece));
+        geometry.pieces().for_each(|piece| self.picker.unset_have(piece));
         self.pieces_checked = 0;
         self.pieces_left = pieces_per_file(self.metainfo.layout());
     }

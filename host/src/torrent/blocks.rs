@@ -50,7 +50,7 @@ impl<P: Copy + Eq + Debug> Begun<P> {
     }
 
     /// Which piece.
-    pub(super) fn piece(&self) -> PieceIndex {
+    pub fn piece(&self) -> PieceIndex {
         self.piece
     }
 
