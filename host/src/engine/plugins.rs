@@ -16,7 +16,6 @@ use pilotfish_plugin::{
 use super::Engine;
 use super::ciphers::Ciphers;
 use super::state::SessionPhase;
-use super::step::Step;
 use crate::alert::AlertKind;
 use crate::command::{PluginSource, TorrentExtension};
 use crate::hooks::{Chain, Peers, Place, Sessions, Torrents, with_session_context};
