@@ -53,6 +53,25 @@ fn a_write_that_fails_stops_the_torrent_and_a_resume_gets_every_block() {
 }
 
 #[test]
+fn what_was_written_of_a_piece_before_a_write_failed_does_not_count() {
+    let mut sim = Sim::new(16);
+    let content = Content::random(16, 1 << 20, 1 << 20);
+    let (seed, leech, torrent) = pair(&mut sim, &content, talkative());
+    sim.disk(seed).lies.insert(0);
+    sim.run_until(LIMIT, |sim| sim.status(leech, torrent).total_payload_download > 200_000);
+    sim.disk(leech).failing_writes = 1;
+    sim.run_until(LIMIT, |sim| sim.status(leech, torrent).error.is_some());
+    sim.run_for(Duration::from_secs(3));
+
+    // From now on everybody is honest: nobody is to pay for what came before.
+    sim.disk(seed).lies.clear();
+    sim.command(leech, Command::ResumeTorrent(torrent));
+    sim.run_until_finished(LIMIT, &[(leech, torrent)]);
+    assert_eq!(sim.disk(leech).bytes(".", &content), content.bytes());
+    assert!(!sim.alerts(leech).any(|alert| matches!(alert, AlertKind::HashFailed { .. })));
+}
+
+#[test]
 fn a_recheck_in_the_middle_of_a_piece_leaves_no_block_behind() {
     let mut sim = Sim::new(15);
     let content = Content::random(15, 3_000_000, 1 << 20);

@@ -142,6 +142,8 @@ impl State {
             if let Some(t) = self.torrent_mut(torrent) {
                 t.picker.failed(span.piece);
             }
+            // All of it is asked for anew, so none of what was written may stand in for what comes.
+            self.disk(DiskJob::Forget { storage, piece: span.piece });
             self.disk_failed(torrent, &error);
         }
     }
