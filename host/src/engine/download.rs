@@ -21,9 +21,7 @@ impl Engine {
         let now = self.state.now;
         let Some(connection) = self.open_peer(peer) else { return };
         // To the picker the block stays with this peer, so that it is not picked for it again.
-        if connection.requests.received(span, now).is_some() {
-            connection.retired_blocks.push(span);
-        }
+        connection.requests.received(span, now);
         self.state.request_blocks(peer);
     }
 }

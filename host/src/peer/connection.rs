@@ -111,10 +111,6 @@ pub struct Connection {
 
     /// Our requests.
     pub requests: RequestQueue,
-    /// Picked, and about to be offered to `write_request`.
-    pub requests_pending: usize,
-    /// Blocks that plugins took over: not asked of this peer again.
-    pub retired_blocks: Vec<BlockSpan>,
     /// Pieces that the peer lets us request while it chokes us.
     pub allowed_fast: Vec<PieceIndex>,
     /// Pieces that we let the peer request while we choke it.
@@ -208,8 +204,6 @@ impl Connection {
             interest_due: false,
             counted: false,
             requests: RequestQueue::new(limits, now),
-            requests_pending: 0,
-            retired_blocks: Vec::new(),
             allowed_fast: Vec::new(),
             granted_fast: Vec::new(),
             suggested: Vec::new(),

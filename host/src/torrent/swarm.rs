@@ -9,7 +9,7 @@ use pilotfish_plugin::{PeerHandle, TorrentHandle, TorrentState, Userdata};
 use super::{Candidates, Picker};
 use crate::job::StorageId;
 use crate::metainfo::{FileLayout, Geometry, Metainfo};
-use crate::peer::{Bitfield, Meter};
+use crate::peer::Meter;
 
 /// One torrent of a session.
 #[derive(Debug)]
@@ -103,15 +103,5 @@ impl Torrent {
             return geometry.total();
         }
         geometry.pieces().filter(|p| self.picker.have(*p)).map(|p| u64::from(geometry.piece_size(p))).sum()
-    }
-
-    /// What we have, as a bitfield message says it.
-    pub fn bitfield(&self) -> Bitfield {
-        let geometry = self.geometry();
-        let mut have = Bitfield::new(geometry.num_pieces());
-        geometry.pieces().filter(|p| self.picker.have(*p)).for_each(|p| {
-            have.set(p.get());
-        });
-        have
     }
 }
