@@ -136,7 +136,7 @@ pub struct CustomAlert<'a> {
 
 /// The parameters of a torrent to be added (libtorrent's `add_torrent_params`).
 ///
-/// It needs a torrent (or a magnet link) and a save path; without a save path, the session's own is taken.
+/// It needs a torrent; without a save path, the session's own is taken.
 pub struct AddTorrentParams<'a>(Entry<'a>);
 
 impl<'a> From<EntryRaw<'a>> for AddTorrentParams<'a> {
@@ -149,12 +149,6 @@ impl AddTorrentParams<'_> {
     /// The contents of a `.torrent` file.
     pub fn torrent(&mut self, file: &[u8]) -> &mut Self {
         self.0.insert_bytes("torrent", file);
-        self
-    }
-
-    /// A magnet link, in place of a file.
-    pub fn magnet(&mut self, uri: &str) -> &mut Self {
-        self.0.insert_bytes("magnet", uri);
         self
     }
 

@@ -91,7 +91,9 @@ fn piece(shared: &Shared) -> PieceIndex {
 pub(crate) fn fill(shared: &Shared, params: &mut AddTorrentParams<'_>) {
     match shared.below(6) {
         0 => drop(params.torrent(&shared.bytes(60))),
-        1 => drop(params.magnet("magnet:?xt=urn:btih:0123456789012345678901234567890123456789")),
+        1 => params
+            .entry()
+            .insert_bytes("magnet", "magnet:?xt=urn:btih:0123456789012345678901234567890123456789"),
         _ => {
             params.torrent(&shared.files[shared.below(shared.files.len())]);
             params.paused(shared.one_in(6)).userdata(Userdata(shared.any()));
