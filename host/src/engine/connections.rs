@@ -137,7 +137,7 @@ impl Engine {
         let Some(closing) = self.state.peer(peer).and_then(|connection| connection.closing) else { return };
         self.tell_peer(peer, PeerHooks::on_disconnect, |p, cx| p.on_disconnect(cx, closing.error));
         self.state.forget_peer(peer, closing);
-        self.chains.peers.remove(&peer);
+        self.chains.peers.remove(peer);
         self.chains.ciphers.forget(peer);
         self.state.outputs.push_back(Output::Close(peer));
     }

@@ -6,13 +6,13 @@ use pilotfish_plugin::{
 };
 
 use super::Engine;
+use super::state::State;
 use crate::hooks::PeerSubject;
 
 impl Engine {
     /// What calls about a connection are about.
     pub(super) fn subject(&self, peer: PeerHandle) -> PeerSubject {
-        let torrent = self.state.peer(peer).and_then(|connection| connection.torrent);
-        PeerSubject { peer, torrent: torrent.unwrap_or(TorrentHandle::INVALID), origin: MessageOrigin::WIRE }
+        subject(&self.state, peer)
     }
 
     /// Asks the plugins of a connection in order until one handles the event.
@@ -24,9 +24,11 @@ impl Engine {
         hook: PeerHooks,
         call: impl FnMut(&mut PeerObject, &mut PeerContext<'_>) -> Option<HookStatus>,
     ) -> bool {
-        let subject = PeerSubject { origin, ..self.subject(peer) };
-        let chain = self.chains.peers.get_mut(&peer);
-        chain.is_some_and(|chain| chain.first_handled(&mut self.state, subject, hook, call))
+        let Some(chain) = self.chains.peers.get_mut(peer).filter(|chain| chain.has(hook)) else {
+            return false;
+        };
+        let subject = PeerSubject { origin, ..subject(&self.state, peer) };
+        chain.first_handled(&mut self.state, subject, hook, call)
     }
 
     /// Tells every plugin of a connection.
@@ -37,8 +39,8 @@ impl Engine {
         hook: PeerHooks,
         call: impl FnMut(&mut PeerObject, &mut PeerContext<'_>) -> Option<HookStatus>,
     ) {
-        let subject = self.subject(peer);
-        if let Some(chain) = self.chains.peers.get_mut(&peer) {
+        if let Some(chain) = self.chains.peers.get_mut(peer).filter(|chain| chain.has(hook)) {
+            let subject = subject(&self.state, peer);
             chain.tell(&mut self.state, subject, hook, call);
         }
     }
@@ -50,7 +52,7 @@ impl Engine {
         hook: TorrentHooks,
         call: impl FnMut(&mut TorrentObject, &mut TorrentContext<'_>) -> Option<HookStatus>,
     ) {
-        if let Some(chain) = self.chains.torrents.get_mut(&torrent) {
+        if let Some(chain) = self.chains.torrents.get_mut(torrent) {
             chain.tell(&mut self.state, torrent, hook, call);
         }
     }
@@ -62,14 +64,14 @@ impl Engine {
         hook: TorrentHooks,
         call: impl FnMut(&mut TorrentObject, &mut TorrentContext<'_>) -> Option<HookStatus>,
     ) -> bool {
-        let chain = self.chains.torrents.get_mut(&torrent);
+        let chain = self.chains.torrents.get_mut(torrent);
         chain.is_some_and(|chain| chain.first_handled(&mut self.state, torrent, hook, call))
     }
 
     /// Asks the plugins of a connection in order whether it may be closed for a reason of policy.
     pub(super) fn all_consent(&mut self, peer: PeerHandle, error: ErrorCode) -> bool {
         let subject = self.subject(peer);
-        let Some(chain) = self.chains.peers.get_mut(&peer) else { return true };
+        let Some(chain) = self.chains.peers.get_mut(peer) else { return true };
         let consent = chain.all_consent(&mut self.state, subject, PeerHooks::can_disconnect, |plugin, cx| {
             plugin.can_disconnect(cx, error)
         });
@@ -78,4 +80,10 @@ impl Engine {
         }
         consent
     }
+}
+
+/// What calls about a connection are about.
+fn subject(state: &State, peer: PeerHandle) -> PeerSubject {
+    let torrent = state.peer(peer).and_then(|connection| connection.torrent);
+    PeerSubject { peer, torrent: torrent.unwrap_or(TorrentHandle::INVALID), origin: MessageOrigin::WIRE }
 }

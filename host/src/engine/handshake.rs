@@ -171,7 +171,7 @@ impl Engine {
 
     fn retain_on_handshake(&mut self, peer: PeerHandle, reserved: PluginReserved) {
         let subject = self.subject(peer);
-        if let Some(chain) = self.chains.peers.get_mut(&peer) {
+        if let Some(chain) = self.chains.peers.get_mut(peer) {
             chain.retain(&mut self.state, subject, PeerHooks::on_handshake, |p, cx| {
                 p.on_handshake(cx, reserved)
             });
@@ -183,7 +183,7 @@ impl Engine {
     fn send_extension_handshake(&mut self, peer: PeerHandle) {
         let entry = self.state.begin_entry(self.state.extension_handshake(peer));
         let subject = self.subject(peer);
-        if let Some(chain) = self.chains.peers.get_mut(&peer) {
+        if let Some(chain) = self.chains.peers.get_mut(peer) {
             chain.tell(&mut self.state, subject, PeerHooks::add_handshake, |p, cx| {
                 let raw = lend_entry(cx.scope(), entry);
                 p.add_handshake(cx, raw)
@@ -211,7 +211,7 @@ impl Engine {
             theirs.messages.iter().filter_map(|(name, id)| Some((std::str::from_utf8(name).ok()?, *id)));
         connection.extensions.learn(names);
         let subject = self.subject(peer);
-        if let Some(chain) = self.chains.peers.get_mut(&peer) {
+        if let Some(chain) = self.chains.peers.get_mut(peer) {
             let message = RSlice::from_slice(payload);
             chain.retain(&mut self.state, subject, PeerHooks::on_extension_handshake, |p, cx| {
                 p.on_extension_handshake(cx, message)
@@ -236,7 +236,7 @@ impl Engine {
 
     /// Plugins that left are found no more.
     fn sync_plugin_names(&mut self, peer: PeerHandle) {
-        let Some(chain) = self.chains.peers.get(&peer) else { return };
+        let Some(chain) = self.chains.peers.get(peer) else { return };
         if let Some(connection) = self.state.peer_mut(peer) {
             connection.plugin_names.retain(|(plugin, _)| chain.contains(*plugin));
         }

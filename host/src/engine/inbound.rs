@@ -342,7 +342,7 @@ impl Engine {
         }
         let subject = self.subject(peer);
         let Self { state, chains } = self;
-        let Some(chain) = chains.peers.get_mut(&peer) else { return };
+        let Some(chain) = chains.peers.get_mut(peer) else { return };
         let Some(connection) = state.peer_mut(peer) else { return };
         connection.packet_finished = false;
         connection.fragment_seen = true;

@@ -21,6 +21,7 @@
 //! | `tick`, `choking`, `timers` | deadlines |
 //! | `host_api` | the functions that plugins call |
 
+mod by_handle;
 mod choking;
 mod ciphers;
 mod connections;

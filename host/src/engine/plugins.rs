@@ -1,6 +1,5 @@
 //! Plugins come, are attached, fail, and go.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -14,6 +13,7 @@ use pilotfish_plugin::{
 };
 
 use super::Engine;
+use super::by_handle::ByHandle;
 use super::ciphers::Ciphers;
 use super::state::SessionPhase;
 use crate::alert::AlertKind;
@@ -30,8 +30,8 @@ const MESSAGE_BUDGET: u32 = 256;
 #[derive(Default)]
 pub(super) struct Chains {
     pub(super) session: Chain<Sessions>,
-    pub(super) torrents: HashMap<TorrentHandle, Chain<Torrents>>,
-    pub(super) peers: HashMap<PeerHandle, Chain<Peers>>,
+    pub(super) torrents: ByHandle<TorrentHandle, Chain<Torrents>>,
+    pub(super) peers: ByHandle<PeerHandle, Chain<Peers>>,
     pub(super) ciphers: Ciphers,
 }
 
@@ -192,10 +192,11 @@ impl Engine {
         if self.state.torrent(torrent).is_none() || self.is_quarantined(plugin) {
             return;
         }
-        self.chains.torrents.entry(torrent).or_default().push(plugin, TorrentObject::new(boxed));
+        let Some(chain) = self.chains.torrents.or_default(torrent) else { return };
+        chain.push(plugin, TorrentObject::new(boxed));
         for peer in self.state.peers_of(torrent) {
             let Self { state, chains } = self;
-            let Some(chain) = chains.torrents.get_mut(&torrent) else { return };
+            let Some(chain) = chains.torrents.get_mut(torrent) else { return };
             let mut child = ROption::RNone;
             chain.only(state, plugin, torrent, TorrentHooks::new_connection, |p, cx| {
                 p.new_connection(cx, peer, Attach::LATE, &mut child)
@@ -206,7 +207,7 @@ impl Engine {
         }
         if self.state.torrent(torrent).is_some_and(|t| t.files_checked) {
             let Self { state, chains } = self;
-            if let Some(chain) = chains.torrents.get_mut(&torrent) {
+            if let Some(chain) = chains.torrents.get_mut(torrent) {
                 chain.only(state, plugin, torrent, TorrentHooks::on_files_checked, |p, cx| {
                     p.on_files_checked(cx)
                 });
@@ -222,7 +223,7 @@ impl Engine {
         }
         let subject = self.subject(peer);
         let Self { state, chains } = self;
-        let chain = chains.peers.entry(peer).or_default();
+        let Some(chain) = chains.peers.or_default(peer) else { return };
         chain.push(plugin, PeerObject::new(boxed));
         let mut name = "".into();
         chain.only(state, plugin, subject, PeerHooks::type_name, |p, cx| p.type_name(cx, &mut name));
@@ -242,7 +243,7 @@ impl Engine {
     /// Lets the torrent's plugins join a new connection. `false`: a plugin failed, and the connection is to be closed.
     pub(super) fn sprout_peer(&mut self, peer: PeerHandle, torrent: TorrentHandle, attach: Attach) -> bool {
         let Self { state, chains } = self;
-        let Some(chain) = chains.torrents.get_mut(&torrent) else { return true };
+        let Some(chain) = chains.torrents.get_mut(torrent) else { return true };
         let sprouted = chain.sprout(state, torrent, TorrentHooks::new_connection, |p, cx, child| {
             let mut out = ROption::RNone;
             let status = p.new_connection(cx, peer, attach, &mut out);
@@ -272,7 +273,7 @@ impl Engine {
         });
         match place {
             Place::Peer(peer) => {
-                if let Some(chain) = self.chains.peers.get_mut(&peer) {
+                if let Some(chain) = self.chains.peers.get_mut(peer) {
                     chain.remove(plugin);
                 }
             }
@@ -290,7 +291,7 @@ impl Engine {
     }
 
     fn detach_from_torrent(&mut self, plugin: PluginId, torrent: TorrentHandle) {
-        if let Some(chain) = self.chains.torrents.get_mut(&torrent) {
+        if let Some(chain) = self.chains.torrents.get_mut(torrent) {
             chain.remove(plugin);
         }
         for peer in self.state.peers_of(torrent) {
@@ -303,7 +304,7 @@ impl Engine {
         for chain in self.chains.torrents.values_mut() {
             chain.remove(plugin);
         }
-        let peers: Vec<PeerHandle> = self.chains.peers.keys().copied().collect();
+        let peers: Vec<PeerHandle> = self.chains.peers.keys().collect();
         peers.into_iter().for_each(|peer| self.detach_from_peer(plugin, peer));
         if let Some(record) = self.state.plugins.get_mut(plugin.0 as usize) {
             record.alert_mask = AlertCategory::NONE;
@@ -312,7 +313,7 @@ impl Engine {
     }
 
     fn detach_from_peer(&mut self, plugin: PluginId, peer: PeerHandle) {
-        if let Some(chain) = self.chains.peers.get_mut(&peer) {
+        if let Some(chain) = self.chains.peers.get_mut(peer) {
             chain.remove(plugin);
         }
         if let Some(connection) = self.state.peer_mut(peer) {

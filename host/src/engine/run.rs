@@ -82,7 +82,7 @@ impl Engine {
         let subject = self.subject(peer);
         let request = as_request(span);
         let stops = |status| status == HookStatus::HANDLED || status == HookStatus::DROPPED;
-        let answer = match self.chains.peers.get_mut(&peer) {
+        let answer = match self.chains.peers.get_mut(peer) {
             Some(chain) => chain.first(&mut self.state, subject, PeerHooks::write_request, stops, |p, cx| {
                 p.write_request(cx, request)
             }),

@@ -89,7 +89,7 @@ impl Engine {
 
     /// Whether a plugin on this torrent wants a tick even while nothing happens.
     fn ticks(&self, torrent: TorrentHandle) -> bool {
-        self.chains.torrents.get(&torrent).is_some_and(|chain| chain.has(TorrentHooks::tick))
+        self.chains.torrents.get(torrent).is_some_and(|chain| chain.has(TorrentHooks::tick))
     }
 
     fn peer_tick(&mut self, peer: PeerHandle) {

@@ -298,7 +298,7 @@ impl Engine {
         let Self { state, chains } = self;
         chains.session.tell(state, (), SessionHooks::torrent_removed, |p, cx| p.torrent_removed(cx, torrent));
         self.pump();
-        self.chains.torrents.remove(&torrent);
+        self.chains.torrents.remove(torrent);
         self.state.unlist_torrent(torrent);
         self.state.disk(DiskJob::Close { storage, delete_files });
         self.state.alert(AlertKind::TorrentRemoved { torrent, name });

@@ -18,7 +18,7 @@ pub struct Chain<K: Kind> {
 struct Link<K: Kind> {
     object: K::Object,
     plugin: PluginId,
-    /// The hooks that it overrides and wants.
+    /// The hooks that it overrides and wants; none once it is retired.
     hooks: u64,
     retired: bool,
     /// Whether it wants to see long messages grow.
@@ -49,7 +49,7 @@ impl<K: Kind> Link<K> {
         hook: K::Set,
         call: &mut impl FnMut(&mut K::Object, &mut K::Cx<'_>) -> Option<HookStatus>,
     ) -> Option<HookStatus> {
-        if self.retired || self.hooks & K::bits(hook) == 0 {
+        if self.hooks & K::bits(hook) == 0 {
             return None;
         }
         // SAFETY: the scope is fresh, and `host` is not touched until the context is gone.
@@ -57,6 +57,7 @@ impl<K: Kind> Link<K> {
         let status = call(&mut self.object, &mut cx)?;
         if status == HookStatus::PANICKED {
             self.retired = true;
+            self.hooks = 0;
             host.fault(self.plugin, K::name(hook), K::place(subject));
             return None;
         }
@@ -131,8 +132,13 @@ impl<K: Kind> Chain<K> {
         if !self.has(hook) {
             return HookStatus::CONTINUE;
         }
-        let mut answers = self.links.iter_mut().filter_map(|link| link.call(host, subject, hook, &mut call));
-        answers.find(|status| stops(*status)).unwrap_or(HookStatus::CONTINUE)
+        for link in &mut self.links {
+            match link.call(host, subject, hook, &mut call) {
+                Some(status) if stops(status) => return status,
+                _ => {}
+            }
+        }
+        HookStatus::CONTINUE
     }
 
     /// Asks in order until one handles the event; whether one did.
