@@ -4,52 +4,56 @@
 
 use std::collections::BTreeMap;
 
-use pilotfish::hooks::{Chain, Host, PeerSubject, Peers, Place, Sessions, Torrents, with_session_context};
+use pilotfish::hooks::{
+    Chain, Host, Kind, PeerSubject, Peers, Place, Sessions, Torrents, with_session_context,
+};
 use pilotfish::plugins::PluginLibrary;
 use pilotfish_plugin::rt::abi_stable::prefix_type::WithMetadata;
 use pilotfish_plugin::rt::abi_stable::staticref;
 use pilotfish_plugin::rt::abi_stable::std_types::{ROption, RSlice, RStr};
 use pilotfish_plugin::rt::*;
 use pilotfish_plugin::{
-    AlertCategory, Attach, CipherBox, ErrorCode, InfoHashes, MessageOrigin, Operation, PeerBox, PeerHandle,
-    PeerId, PeerSource, PieceIndex, PluginId, Reserved, SessionHooks, Severity, TorrentBox, TorrentHandle,
-    TorrentHooks, TorrentState, Userdata,
+    AlertCategory, Attach, CipherBox, ErrorCode, InfoHashes, MessageOrigin, Operation, PeerBox, PeerContext,
+    PeerHandle, PeerId, PeerSource, PieceIndex, PluginId, Reserved, SessionHooks, Severity, TorrentBox,
+    TorrentHandle, TorrentHooks, TorrentState, Userdata,
 };
 
 /// The one plugin of this host.
-pub(crate) const PLUGIN: PluginId = PluginId(0);
+pub const PLUGIN: PluginId = PluginId(0);
 /// What its objects are attached to.
-pub(crate) const TORRENT: TorrentHandle = TorrentHandle::from_raw(1);
-pub(crate) const PEER: PeerSubject =
+pub const TORRENT: TorrentHandle = TorrentHandle::from_raw(1);
+pub const PEER: PeerSubject =
     PeerSubject { peer: PeerHandle::from_raw(1), torrent: TORRENT, origin: MessageOrigin::WIRE };
 
 /// A hook that panicked, what it was attached to, and the report.
-pub(crate) type Fault = (&'static str, Place, String);
+pub type Fault = (&'static str, Place, String);
 
 /// A host with one plugin.
-pub(crate) struct BareHost {
+pub struct BareHost {
     take_panic: unsafe extern "C" fn(Sink<'_>) -> HookStatus,
-    pub(crate) faults: Vec<Fault>,
+    pub faults: Vec<Fault>,
     /// The cipher that was switched on last.
-    pub(crate) cipher: Option<CipherObject>,
+    pub cipher: Option<CipherObject>,
 }
 
 /// The chains of one session, torrent and connection, with a plugin's objects on them.
-pub(crate) struct Chains {
-    pub(crate) session: Chain<Sessions>,
-    pub(crate) torrent: Chain<Torrents>,
-    pub(crate) peer: Chain<Peers>,
+pub struct Chains {
+    pub session: Chain<Sessions>,
+    pub torrent: Chain<Torrents>,
+    pub peer: Chain<Peers>,
+}
+
+/// A host whose plugin is linked in.
+impl Default for BareHost {
+    fn default() -> Self {
+        Self { take_panic: LINKED_TAKE_PANIC, faults: Vec::new(), cipher: None }
+    }
 }
 
 impl BareHost {
-    /// A host whose plugin is linked in.
-    pub(crate) fn new() -> Self {
-        Self { take_panic: LINKED_TAKE_PANIC, faults: Vec::new(), cipher: None }
-    }
-
     /// Opens a plugin, and has it make its objects.
-    pub(crate) fn open(library: &PluginLibrary, settings: &[(&str, &str)]) -> (Self, Chains) {
-        let mut host = Self { take_panic: library.module.take_panic(), ..Self::new() };
+    pub fn open(library: &PluginLibrary, settings: &[(&str, &str)]) -> (Self, Chains) {
+        let mut host = Self { take_panic: library.module.take_panic(), ..Self::default() };
         let settings: BTreeMap<_, _> =
             settings.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
         let session = with_session_context(&mut host, PLUGIN, |cx| library.open(cx, &settings)).unwrap();
@@ -77,8 +81,15 @@ impl BareHost {
         (host, chains)
     }
 
+    /// Lends the context of a hook of [`PEER`].
+    pub fn with_peer_context<R>(&mut self, call: impl FnOnce(&mut PeerContext<'_>) -> R) -> R {
+        // SAFETY: the scope is fresh, and the host is not used until the context is gone.
+        let mut cx = unsafe { Peers::context(self.scope(PLUGIN), PEER) };
+        call(&mut cx)
+    }
+
     /// A dictionary that takes everything and holds nothing.
-    pub(crate) fn entry(&mut self) -> EntryRaw<'static> {
+    pub fn entry(&mut self) -> EntryRaw<'static> {
         // SAFETY: pointer and table belong together, and the call that this is passed to ends before the host is used.
         unsafe { EntryRaw::new(HostPtr((&raw mut *self).cast()), API, EntryId(0)) }
     }

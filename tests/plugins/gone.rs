@@ -6,7 +6,7 @@ use pilotfish::hooks::{Chain, Peers, Sessions, Torrents};
 use pilotfish_plugin::rt::{PeerObject, SessionObject, TorrentObject};
 use pilotfish_plugin::*;
 
-use crate::bare_host::{BareHost, PEER, PLUGIN, TORRENT};
+use pilotfish_tests::bare_host::{BareHost, PEER, PLUGIN, TORRENT};
 
 /// Asks everything in one hook of each trait.
 struct Asker;
@@ -116,7 +116,7 @@ impl SessionPlugin for Asker {
 
 #[test]
 fn what_is_gone_answers_every_question_and_takes_every_order() {
-    let mut host = BareHost::new();
+    let mut host = BareHost::default();
     let mut peer = Chain::<Peers>::default();
     peer.push(PLUGIN, PeerObject::new(PeerBox::new(Asker)));
     peer.tell(&mut host, PEER, PeerHooks::tick, |p, cx| p.tick(cx));

@@ -2,7 +2,6 @@
 #![allow(clippy::unwrap_used, missing_docs, reason = "tests")]
 
 mod aes_ctr;
-mod bare_host;
 mod chat;
 mod disk;
 mod files;

@@ -9,8 +9,8 @@ use pilotfish_plugin::rt::Endpoint;
 use pilotfish_plugin::{CipherHooks, ErrorCode, PeerHooks, PieceIndex, Reserved, SessionHooks, TorrentHooks};
 use pilotfish_tests::fixtures;
 
-use crate::bare_host::{BareHost, PEER, PLUGIN};
 use crate::tour::{self, Guest, Report};
+use pilotfish_tests::bare_host::{BareHost, PEER, PLUGIN};
 
 /// The hooks that nothing in a session calls yet. Shorter is better; this must be the whole truth.
 pub(crate) const NOT_CALLED_YET: [&str; 4] =

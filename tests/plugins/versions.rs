@@ -8,8 +8,8 @@ use pilotfish_plugin::rt::{API_MAJOR, API_MINOR};
 use pilotfish_plugin::{PeerHooks, SessionHooks, TorrentHooks};
 use pilotfish_tests::fixtures;
 
-use crate::bare_host::{BareHost, PLUGIN};
 use crate::tour::{self, Guest};
+use pilotfish_tests::bare_host::{BareHost, PLUGIN};
 
 /// The plugins, the interface that each was built against, and the peer with whom it encrypts.
 const PLUGINS: [(&str, (u16, u16), u8); 3] =

@@ -1,0 +1,83 @@
+//! What the benchmarks share: rounds that alternate, medians, ratios, and what the operating system counts.
+
+mod lone;
+mod process;
+
+use std::fmt::Display;
+use std::time::Instant;
+
+pub use lone::Lone;
+pub use process::{Usage, resident_bytes, thread_seconds};
+
+/// What one variant of a measured thing cost, round by round.
+pub struct Series {
+    /// What it is.
+    pub name: String,
+    /// One figure a round.
+    pub figures: Vec<f64>,
+}
+
+impl Series {
+    /// The middle figure: half of the rounds were better.
+    pub fn median(&self) -> f64 {
+        median(&self.figures)
+    }
+
+    /// The lowest figure: the round in which the machine disturbed least.
+    pub fn least(&self) -> f64 {
+        self.figures.iter().copied().fold(f64::INFINITY, f64::min)
+    }
+}
+
+/// The middle of some figures.
+pub fn median(figures: &[f64]) -> f64 {
+    let mut sorted = figures.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    match sorted.len() {
+        0 => f64::NAN,
+        len if len % 2 == 1 => sorted[len / 2],
+        len => f64::midpoint(sorted[len / 2 - 1], sorted[len / 2]),
+    }
+}
+
+/// One variant: its name, and one round of it, which answers with its figure.
+pub type Variant<'a> = (String, Box<dyn FnMut() -> f64 + 'a>);
+
+/// Runs the variants in turns, so that whatever else the machine does disturbs all of them alike. The order is turned round
+/// every other time.
+pub fn alternate(rounds: usize, mut variants: Vec<Variant<'_>>) -> Vec<Series> {
+    let mut series: Vec<_> =
+        variants.iter().map(|(name, _)| Series { name: name.clone(), figures: Vec::new() }).collect();
+    for round in 0..rounds {
+        let count = variants.len();
+        for step in 0..count {
+            let at = if round % 2 == 0 { step } else { count - 1 - step };
+            series[at].figures.push((variants[at].1)());
+        }
+    }
+    series
+}
+
+/// Nanoseconds for each of `times` calls.
+pub fn nanoseconds(times: u32, mut call: impl FnMut()) -> f64 {
+    let start = Instant::now();
+    for _ in 0..times {
+        call();
+    }
+    start.elapsed().as_nanos() as f64 / f64::from(times)
+}
+
+/// Prints a table's title, and the names of its columns.
+pub fn title(text: impl Display, columns: &[&str]) {
+    println!("\n{text}");
+    print!("  {:<44}", "");
+    columns.iter().for_each(|column| print!(" {column:>12}"));
+    println!();
+}
+
+/// Prints a row of a table.
+pub fn row(name: impl Display, cells: &[String]) {
+    print!("  {name:<44}");
+    cells.iter().for_each(|cell| print!(" {cell:>12}"));
+    println!();
+}
