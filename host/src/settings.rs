@@ -172,6 +172,8 @@ settings! {
     num_optimistic_unchoke_slots: u32 = 0, 0..=1_000_000;
     /// How often it is decided anew who is unchoked, in seconds.
     unchoke_interval: Seconds = Seconds(15), 1..=3_600;
+    /// So much of a torrent, in pieces, is a turn for a peer that we seed to.
+    seeding_piece_quota: u32 = 20, 1..=1_000_000;
     /// How often the optimistically unchoked rotate, in seconds.
     optimistic_unchoke_interval: Seconds = Seconds(30), 1..=3_600;
 

@@ -103,7 +103,7 @@ pub use peer::{BtPeer, Direction, Peer, PeerFlags, PeerInfo, RegisterError};
 pub use peer_plugin::{Bitfield, PeerBox, PeerHooks, PeerPlugin};
 pub use pilotfish_plugin_macros::hooks;
 pub use session::{AddTorrentParams, CustomAlert, Session};
-pub use session_plugin::{More, SessionBox, SessionHooks, SessionPlugin};
+pub use session_plugin::{More, NO_SLOT, SessionBox, SessionHooks, SessionPlugin};
 pub use torrent::{Torrent, TorrentStatus};
 pub use torrent_plugin::{TorrentBox, TorrentHooks, TorrentPlugin};
 pub use value::{

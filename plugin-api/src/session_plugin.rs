@@ -64,6 +64,12 @@ hook_table! {
         /// The priority of a candidate for the optimistic unchoke among equals: the lowest wins, the lowest of all plugins
         /// counts, and `u64::MAX` is no opinion.
         fn get_unchoke_priority(peer: PeerHandle => PeerHandle) -> u64 => u64 = u64::MAX;
+        /// A word in who is uploaded to: in each round, the regular slots go to interested peers in order of their scores, the
+        /// highest first, and among equals as ever: to who sends us most, or in turns once we seed. Scores of several plugins
+        /// are added up, and 0 is no opinion. [`NO_SLOT`] gives the peer no slot of either kind, whatever others say. Asked for
+        /// each interested peer in each round, so every `unchoke_interval` (15 s) and when a slot becomes free. (Beyond
+        /// libtorrent, whose choker listens to nobody.)
+        fn unchoke_score(peer: PeerHandle => PeerHandle) -> i64 => i64 = 0;
         /// What to keep until the next start; the entry is this plugin's own.
         fn save_state(state: Entry<'_> => EntryRaw<'_>) -> () = ();
         /// What `save_state` kept. First of all hooks; not called if there is nothing.
@@ -78,6 +84,9 @@ hook_table! {
         fn torrent_removed(torrent: TorrentHandle => TorrentHandle) -> () = ();
     }
 }
+
+/// The score of a peer that is to stay choked ([`SessionPlugin::unchoke_score`]).
+pub const NO_SLOT: i64 = i64::MIN;
 
 impl SessionBox {
     /// Boxes a plugin that receives messages from other threads: [`Receive::on_message`] is called for each, on the

@@ -178,6 +178,7 @@ words! {
     Consent: Self::Allow, one in 3 |_| Self::Refuse;
     Request: Self::Continue, one in 8 |shared| if shared.one_in(2) { Self::Sent } else { Self::Dropped };
     u64: Self::MAX, one in 2 |shared| shared.any();
+    i64: 0, one in 2 |shared| shared.any().cast_signed();
     bool: false, one in 3 |_| true;
 }
 
@@ -200,6 +201,7 @@ impl SessionPlugin for Chatty {
         fn on_alert(alert: Alert<'_>) -> ();
         fn on_tick() -> ();
         fn get_unchoke_priority(peer: PeerHandle) -> u64;
+        fn unchoke_score(peer: PeerHandle) -> i64;
         fn load_state(state: Dict<'_>) -> ();
         fn torrent_removed(torrent: TorrentHandle) -> ();
     }

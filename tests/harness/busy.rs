@@ -64,6 +64,7 @@ impl_busy! {
     fn on_unknown_torrent(InfoHashes, PeerHandle, AddTorrentParams<'_>) -> Verdict = Verdict::Continue;
     fn on_tick() -> () = ();
     fn get_unchoke_priority(PeerHandle) -> u64 = u64::MAX;
+    fn unchoke_score(PeerHandle) -> i64 = 0;
     fn save_state(Entry<'_>) -> () = ();
     fn load_state(Dict<'_>) -> () = ();
     fn alert_mask() -> AlertCategory = AlertCategory::ALL;

@@ -63,6 +63,7 @@ impl SessionPlugin for Recorder {
         fn on_unknown_torrent(hashes: InfoHashes, peer: PeerHandle, params: AddTorrentParams<'_>) -> Verdict = Verdict::Continue;
         fn on_tick() -> () = ();
         fn get_unchoke_priority(peer: PeerHandle) -> u64 = u64::MAX;
+        fn unchoke_score(peer: PeerHandle) -> i64 = 0;
         fn load_state(state: Dict<'_>) -> () = ();
         fn alert_mask() -> AlertCategory = AlertCategory::STATUS;
         fn drain(budget: u32) -> More = More::Empty;
@@ -226,7 +227,8 @@ fn a_plugin_is_introduced_before_it_is_added_and_goes_last() {
     let session: Vec<&str> = seen
         .iter()
         .filter(|(who, hook)| {
-            who == "session" && !["on_tick", "on_alert", "get_unchoke_priority"].contains(hook)
+            who == "session"
+                && !["on_tick", "on_alert", "get_unchoke_priority", "unchoke_score"].contains(hook)
         })
         .map(|(_, hook)| *hook)
         .collect();

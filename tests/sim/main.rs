@@ -3,6 +3,7 @@
 
 mod alone;
 mod chaos;
+mod choking;
 mod ciphers;
 mod disk;
 mod effects;

@@ -1,9 +1,10 @@
 //! Whom we serve: unchoke slots, given out by the [`Choker`](crate::torrent::Choker).
 
-use pilotfish_plugin::{PeerHandle, SessionHooks};
+use pilotfish_plugin::{NO_SLOT, PeerHandle, SessionHooks};
 
 use super::Engine;
 use super::state::State;
+use crate::hooks::{Chain, Sessions};
 use crate::settings::Settings;
 use crate::torrent::{Candidate, ChokerLimits};
 use crate::wire::Message;
@@ -26,7 +27,12 @@ impl Engine {
         if now < state.choker.next_round() {
             return;
         }
-        let candidates = state.choke_candidates();
+        let mut candidates = state.choke_candidates();
+        if chains.session.has(SessionHooks::unchoke_score) {
+            for candidate in candidates.iter_mut().filter(|candidate| candidate.interested) {
+                candidate.score = score(state, &mut chains.session, candidate.peer);
+            }
+        }
         let mut choker = state.choker.clone();
         // The lowest priority of all plugins counts; nobody's opinion is the highest number.
         let decision = choker.round(now, &candidates, |peer| {
@@ -50,6 +56,19 @@ impl Engine {
     }
 }
 
+/// What plugins think of a peer, all together; `None` if one of them gives it no slot.
+fn score(state: &mut State, chain: &mut Chain<Sessions>, peer: PeerHandle) -> Option<i64> {
+    chain.fold(
+        state,
+        (),
+        SessionHooks::unchoke_score,
+        || 0,
+        |p, cx, score| p.unchoke_score(cx, peer, score),
+        Some(0),
+        |sum: Option<i64>, _, score| sum.filter(|_| score != NO_SLOT).map(|sum| sum.saturating_add(score)),
+    )
+}
+
 impl State {
     fn choke_candidates(&mut self) -> Vec<Candidate<PeerHandle>> {
         let peers: Vec<PeerHandle> = self
@@ -57,21 +76,20 @@ impl State {
             .filter(|(_, c)| c.is_established() && c.torrent.is_some())
             .map(|(peer, _)| peer)
             .collect();
-        let now = self.now;
+        let (now, turn) = (self.now, u64::from(self.settings.seeding_piece_quota));
         peers
             .into_iter()
             .filter_map(|peer| {
                 let (connection, torrent) = self.pair(peer)?;
-                if !torrent.takes_peers() || torrent.picker.num_have() == 0 {
-                    return None;
-                }
-                let quota = 2 * u64::from(torrent.geometry().piece_length());
+                // Without a piece there is nothing to give, and a peer that says otherwise would hold a slot for nothing.
+                let serves = torrent.takes_peers() && torrent.picker.num_have() > 0;
+                let quota = turn * u64::from(torrent.geometry().piece_length());
                 let sent = connection.payload_up.total() - connection.uploaded_at_unchoke;
                 // The meter knows nothing yet of what was sent since the last tick.
                 let held = connection.last_unchoke.map_or(0, |at| now.duration_since(at).as_secs()).max(1);
                 Some(Candidate {
                     peer,
-                    interested: connection.peer_interested,
+                    interested: connection.peer_interested && serves,
                     choked: connection.choked,
                     optimistic: connection.optimistic,
                     exempt: false,
@@ -80,6 +98,7 @@ impl State {
                     up_rate: connection.payload_up.rate().max(sent / held),
                     uploaded_since_unchoke: sent,
                     quota,
+                    score: Some(0),
                     last_unchoke: connection.last_unchoke.filter(|at| *at <= now),
                     last_optimistic: connection.last_optimistic,
                 })
@@ -100,11 +119,15 @@ impl State {
         }
     }
 
-    /// Unchokes a peer if a slot is free; not before it was told what we have, which comes first (BEP 3).
+    /// Unchokes a peer if a slot is free; not before it was told what we have, which comes first (BEP 3). Where plugins have
+    /// a word in it, they are asked in a round, and that is due at once.
     pub(super) fn maybe_unchoke(&mut self, peer: PeerHandle) {
         let ready = self.peer(peer).is_some_and(|c| c.is_established() && c.bitfield_sent);
         if ready && self.choker.has_free_slot(self.unchoked as usize) {
-            self.unchoke(peer);
+            match self.scored {
+                true => self.choker.trigger(self.now),
+                false => self.unchoke(peer),
+            }
         }
     }
 

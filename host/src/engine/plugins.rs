@@ -142,6 +142,7 @@ impl Engine {
             p.implemented_features(cx, derived, &mut features)
         });
         chains.session.mute(id, muted(derived, features));
+        state.scored = chains.session.has(SessionHooks::unchoke_score);
         let mut mask = AlertCategory::ALL;
         chains.session.only(state, id, (), SessionHooks::alert_mask, |p, cx| p.alert_mask(cx, &mut mask));
         let listens = derived.contains(Features::ALERT) && features.contains(Features::ALERT);
@@ -301,6 +302,7 @@ impl Engine {
 
     fn detach_from_session(&mut self, plugin: PluginId) {
         self.chains.session.remove(plugin);
+        self.state.scored = self.chains.session.has(SessionHooks::unchoke_score);
         for chain in self.chains.torrents.values_mut() {
             chain.remove(plugin);
         }

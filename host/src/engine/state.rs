@@ -71,6 +71,8 @@ pub(super) struct State {
     /// Peers that we do not choke, all torrents together.
     pub(super) unchoked: u32,
     pub(super) choker: Choker,
+    /// Whether a plugin has a word in who is unchoked, so that nobody is between rounds.
+    pub(super) scored: bool,
     /// Connections that may still be tried before the next tick.
     pub(super) connects_left: u32,
     pub(super) phase: SessionPhase,
@@ -147,6 +149,7 @@ impl State {
             paused: false,
             unchoked: 0,
             choker,
+            scored: false,
             connects_left,
             phase: SessionPhase::Running,
         }

@@ -1,7 +1,7 @@
 //! Whom to upload to.
 //!
 //! Invariant: after a round no more peers are unchoked than there are slots, not counting the exempt ones, and nobody is
-//! unchoked who is not interested. Who gives us most is served first; among those who give nothing, which is everyone
+//! unchoked who is not interested. Who gives us most is served first, unless a plugin says otherwise; among those who give nothing, which is everyone
 //! once we seed, the slots go round; and some slots go to whoever has waited longest, so that newcomers can prove
 //! themselves.
 
@@ -53,10 +53,19 @@ pub struct Candidate<P> {
     pub uploaded_since_unchoke: u64,
     /// So many bytes are a fair turn: libtorrent's `seeding_piece_quota` of 20 pieces.
     pub quota: u64,
+    /// What plugins think of it: higher goes first, and `None` is nobody who may have a slot.
+    pub score: Option<i64>,
     /// When we last unchoked it, if ever.
     pub last_unchoke: Option<Instant>,
     /// When it was last given an optimistic slot, if ever.
     pub last_optimistic: Option<Instant>,
+}
+
+impl<P> Candidate<P> {
+    /// Whether it may have a slot, if there are enough.
+    fn waits(&self) -> bool {
+        self.interested && !self.exempt && self.score.is_some()
+    }
 }
 
 /// What a round changes.
@@ -136,9 +145,8 @@ impl Choker {
         rotate: bool,
         priority: impl FnMut(P) -> u64,
     ) -> Decision<P> {
-        let mut waiting: Vec<usize> = (0..candidates.len())
-            .filter(|&index| candidates[index].interested && !candidates[index].exempt)
-            .collect();
+        let mut waiting: Vec<usize> =
+            (0..candidates.len()).filter(|&index| candidates[index].waits()).collect();
         let (regular, optimistic) = self.slots();
         waiting.sort_by_key(|&index| rank(&candidates[index], now));
         let mut open = vec![false; candidates.len()];
@@ -175,7 +183,7 @@ impl Choker {
     }
 }
 
-/// Lower goes first: who sends us most; then who has not had its turn; then whom we are serving well; then who has
+/// Lower goes first: of whom plugins think most; then who sends us most; then who has not had its turn; then whom we are serving well; then who has
 /// waited longest.
 fn rank<P>(candidate: &Candidate<P>, now: Instant) -> impl Ord + use<P> {
     let held = candidate.last_unchoke.map_or(Duration::ZERO, |at| now.saturating_duration_since(at));
@@ -183,7 +191,13 @@ fn rank<P>(candidate: &Candidate<P>, now: Instant) -> impl Ord + use<P> {
         !candidate.choked && candidate.uploaded_since_unchoke > candidate.quota && held > SHORTEST_TURN;
     // What was still on its way to a peer that was choked meanwhile must not help it.
     let up_rate = if candidate.choked { 0 } else { candidate.up_rate };
-    (Reverse(candidate.down_rate), had_its_turn, Reverse(up_rate), candidate.last_unchoke)
+    (
+        Reverse(candidate.score),
+        Reverse(candidate.down_rate),
+        had_its_turn,
+        Reverse(up_rate),
+        candidate.last_unchoke,
+    )
 }
 
 /// Of those who have no regular slot: whoever holds an optimistic one keeps it until the rotation; the others are

@@ -30,6 +30,7 @@ impl Swarm {
             up_rate: 0,
             uploaded_since_unchoke: 0,
             quota: QUOTA,
+            score: Some(0),
             last_unchoke: None,
             last_optimistic: None,
         };
