@@ -63,8 +63,8 @@ pub struct SessionParams {
     pub plugins: Vec<PluginSpec>,
     /// Whether the extensions that come with the engine are loaded too.
     pub builtin_extensions: bool,
-    /// What [`Session::save_state`] returned last time: each plugin's name, and a bencoded dictionary. What belongs to
-    /// no plugin of this session is ignored.
+    /// What [`Session::save_state`] returned last time: each plugin's name, and a bencoded dictionary. A plugin that is
+    /// registered later is given its own then; what belongs to no plugin of this session is handed on unchanged.
     pub saved_state: Vec<(String, Vec<u8>)>,
 }
 
@@ -151,6 +151,8 @@ struct Running {
     thread_id: ThreadId,
     plugins: Vec<PluginReport>,
     next_ticket: AtomicU64,
+    /// What plugins kept last, by name: of those that are here, and of those that are not.
+    kept: Mutex<BTreeMap<String, Vec<u8>>>,
 }
 
 impl Session {
@@ -164,10 +166,10 @@ impl Session {
     /// A setting is out of its limits; the system gives no thread or no files.
     pub fn start(params: SessionParams) -> Result<(Self, Alerts), StartError> {
         params.settings.check()?;
-        let (mut saved, mut names) = (params.saved_state.into_iter().collect(), BTreeSet::new());
-        let sources = params.plugins.into_iter().map(|spec| source(spec, &mut saved, &mut names));
+        let (kept, mut names) = (params.saved_state.into_iter().collect(), BTreeSet::new());
+        let sources = params.plugins.into_iter().map(|spec| source(spec, &kept, &mut names));
         let (reports, sources) = sources.unzip();
-        Self::start_with(params.settings, reports, sources)
+        Self::start_with(params.settings, reports, sources, kept)
     }
 
     /// Starts a session with plugins that need not come from a file. `reports` tells of `sources`, one by one.
@@ -175,6 +177,7 @@ impl Session {
         settings: Settings,
         mut reports: Vec<PluginReport>,
         sources: Vec<PluginSource>,
+        kept: BTreeMap<String, Vec<u8>>,
     ) -> Result<(Self, Alerts), StartError> {
         let net = net::start(settings, sources)?;
         for (report, opened) in reports.iter_mut().zip(net.plugins) {
@@ -186,6 +189,7 @@ impl Session {
             thread: Mutex::new(Some(net.thread)),
             plugins: reports,
             next_ticket: AtomicU64::new(0),
+            kept: Mutex::new(kept),
         };
         Ok((Self { running: Arc::new(running) }, Alerts { queue: net.alerts }))
     }
@@ -207,11 +211,13 @@ impl Session {
     }
 
     /// Registers a plugin that is linked into this program (libtorrent's `session::add_extension`). It sees torrents that are
-    /// added from now on.
+    /// added from now on, and is given what a plugin of its name kept last ([`SessionParams::saved_state`]) unless it brings
+    /// its own.
     ///
     /// # Errors
     /// What the plugin said when it was opened; or the session has ended.
-    pub fn add_extension(&self, plugin: PluginSource) -> Result<(), SessionError> {
+    pub fn add_extension(&self, mut plugin: PluginSource) -> Result<(), SessionError> {
+        plugin.saved_state = plugin.saved_state.or_else(|| kept(&self.running.kept.lock(), &plugin.name));
         match self.ask(|ticket| Command::AddPlugin(ticket, plugin))? {
             Answer::Plugin(opened) => opened.map_err(SessionError::Plugin),
             _ => Err(SessionError::Closed),
@@ -287,13 +293,19 @@ impl Session {
         }
     }
 
-    /// What plugins want to keep until the next start, for [`SessionParams::saved_state`].
+    /// What plugins want to keep until the next start, for [`SessionParams::saved_state`]: of those that have a `save_state`,
+    /// what it says now, and of all others what there was. An empty dictionary (`de`) is a plugin that keeps nothing any
+    /// more.
     ///
     /// # Errors
     /// The session has ended.
     pub fn save_state(&self) -> Result<Vec<(String, Vec<u8>)>, SessionError> {
         match self.ask(Command::SaveState)? {
-            Answer::State(state) => Ok(state),
+            Answer::State(states) => {
+                let mut kept = self.running.kept.lock();
+                kept.extend(states);
+                Ok(kept.iter().map(|(name, state)| (name.clone(), state.clone())).collect())
+            }
             _ => Err(SessionError::Closed),
         }
     }
@@ -361,10 +373,15 @@ impl Alerts {
     }
 }
 
+/// What a plugin kept, if it is anything.
+fn kept(states: &BTreeMap<String, Vec<u8>>, name: &str) -> Option<Vec<u8>> {
+    states.get(name).filter(|state| *state != b"de").cloned()
+}
+
 /// What the engine is told of a plugin, and the beginning of its report.
 fn source(
     spec: PluginSpec,
-    saved: &mut BTreeMap<String, Vec<u8>>,
+    states: &BTreeMap<String, Vec<u8>>,
     names: &mut BTreeSet<String>,
 ) -> (PluginReport, PluginSource) {
     let PluginSpec { library, config } = spec;
@@ -374,7 +391,7 @@ fn source(
         true => Box::new(move |cx| library.open(cx, &config).map_err(|error| error.to_string())),
         false => Box::new(|_| Err("another plugin has this name".to_owned())),
     };
-    let saved_state = saved.remove(&name);
+    let saved_state = kept(states, &name);
     let report = PluginReport { id: name.clone(), version, path, outcome: Ok(()) };
     (report, PluginSource { name, take_panic: module.take_panic(), open, saved_state })
 }

@@ -11,7 +11,9 @@ use pilotfish_tests::program::{pilotfish, sample_plugin};
 
 /// Runs the program in `folder`.
 fn run(folder: &Path, arguments: &[&str]) -> Output {
-    Command::new(pilotfish()).args(arguments).current_dir(folder).output().unwrap()
+    let mut program = Command::new(pilotfish());
+    // Nothing of the user's.
+    program.args(arguments).current_dir(folder).env("XDG_STATE_HOME", folder.join("state")).output().unwrap()
 }
 
 /// What the program printed for people.
@@ -128,4 +130,44 @@ fn what_is_missing_or_wrong_in_data_is_named_with_exit_code_5() {
     spoiled[20_000] ^= 1;
     fs::write(folder.path().join("data.bin"), &spoiled).unwrap();
     verify(5, "bad pieces: 1");
+}
+
+/// Runs a session of a second with `trace`; the hooks that it saw.
+fn traced(folder: &Path, options: &[&str]) -> String {
+    let plugin = sample_plugin("pilotfish-trace").to_str().unwrap();
+    let common = ["run", "--listen", "127.0.0.1:0", "--stop-after", "1s", "--plugin", plugin, "--plugin-set"];
+    let output = run(folder, &[&common[..], &["trace.path=trace.jsonl"], options].concat());
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    fs::read_to_string(folder.join("trace.jsonl")).unwrap()
+}
+
+#[test]
+fn what_a_plugin_keeps_is_there_in_the_next_run() {
+    let folder = tempfile::tempdir().unwrap();
+    let loads = |trace: String| trace.contains("\"load_state\"");
+    assert!(!loads(traced(folder.path(), &[])));
+    assert!(loads(traced(folder.path(), &[])));
+    assert!(!loads(traced(folder.path(), &["--no-state"])));
+    assert!(!loads(traced(folder.path(), &["--state-dir", "elsewhere"])));
+    assert!(loads(traced(folder.path(), &["--state-dir", "elsewhere"])));
+    let file = folder.path().join("state/pilotfish/plugins.state");
+    assert_eq!(fs::read(file).unwrap(), b"d5:traced5:trace1:1ee");
+}
+
+#[test]
+fn a_damaged_state_file_is_named_and_put_aside() {
+    let folder = tempfile::tempdir().unwrap();
+    let kept = folder.path().join("kept");
+    fs::create_dir(&kept).unwrap();
+    fs::write(kept.join("plugins.state"), "d5:traced").unwrap();
+    let output =
+        run(folder.path(), &["run", "--stop-after", "1s", "--listen", "127.0.0.1:0", "--state-dir", "kept"]);
+    let text = String::from_utf8(output.stderr).unwrap();
+    let warning = text.lines().find(|line| line.starts_with("warning: ")).unwrap_or_default();
+    assert!(
+        warning.contains("plugins.state: damaged") && warning.contains("plugins.state.damaged"),
+        "{text}"
+    );
+    assert_eq!(output.status.code(), Some(0));
+    assert_eq!(fs::read(kept.join("plugins.state.damaged")).unwrap(), b"d5:traced");
 }

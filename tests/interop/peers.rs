@@ -15,7 +15,7 @@ const LIMIT: Duration = Duration::from_secs(100);
 /// `pilotfish` with `command`, printing JSON, and loading no plugins but those that are named.
 pub(crate) fn pilotfish(command: &str) -> Command {
     let mut program = Command::new(program::pilotfish());
-    program.args([command, "--json"]);
+    program.args([command, "--json", "--no-state"]);
     // Plugins of whoever runs the tests are none of our business.
     program.env_remove("PILOTFISH_PLUGIN_PATH").env("XDG_DATA_HOME", program::target_dir());
     program

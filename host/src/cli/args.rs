@@ -53,6 +53,13 @@ pub(super) struct Common {
     /// Set KEY of the plugin NAME; may be repeated.
     #[arg(long, value_name = "NAME.KEY=VALUE", global = true, help_heading = "Plugins")]
     pub(super) plugin_set: Vec<PluginSetting>,
+    /// Where plugins' state is kept from one run to the next: the file plugins.state in this folder. Without it:
+    /// pilotfish in the user's state folder.
+    #[arg(long, value_name = "DIR", global = true, help_heading = "Plugins")]
+    pub(super) state_dir: Option<PathBuf>,
+    /// Neither read nor write plugins' state.
+    #[arg(long, global = true, help_heading = "Plugins", conflicts_with = "state_dir")]
+    pub(super) no_state: bool,
     /// Load no plugins, whatever else is said.
     #[arg(long, global = true, help_heading = "Plugins")]
     pub(super) no_plugins: bool,

@@ -15,6 +15,7 @@ mod run;
 mod screen;
 mod show;
 mod signals;
+mod state;
 mod text;
 mod torrent_file;
 mod verify;

@@ -11,6 +11,7 @@ use super::goal::{Aim, Until};
 use super::load;
 use super::screen::Screen;
 use super::signals::Signals;
+use super::state::StateFile;
 use super::torrent_file;
 use super::watch::Watch;
 use crate::metainfo::Metainfo;
@@ -113,18 +114,19 @@ fn carry_out(
         addresses: settings.listen_interfaces.0.len(),
         has_peers: !plan.options.peers.is_empty(),
     };
+    let mut state = StateFile::of(common);
     let params = SessionParams {
         settings,
         plugins: load::specs(&files, &common.plugin_set)?,
         builtin_extensions: !common.no_builtin_extensions,
-        saved_state: Vec::new(),
+        saved_state: state.load(screen),
     };
     if !plan.complete {
         make_folder(plan.folder)?;
     }
     let (session, alerts) = Session::start(params)
         .map_err(|error| Failure::new(ExitCode::Other, format!("the session did not start: {error}")))?;
-    let mut watch = Watch::new(session, alerts, aim, screen);
+    let mut watch = Watch::new(session, alerts, aim, screen, state);
     let result = begin(&mut watch, plan, torrents, &files).and_then(|()| watch.until_over(signals));
     watch.end();
     result

@@ -13,6 +13,7 @@ use super::load::{self, PluginFile, PluginLine};
 use super::progress::{self, Progress, Shown};
 use super::screen::Screen;
 use super::signals::Signals;
+use super::state::StateFile;
 use crate::alert::{Alert, AlertKind};
 use crate::command::{AddTorrent, TorrentStatus};
 use crate::metainfo::Metainfo;
@@ -20,6 +21,9 @@ use crate::session::{Alerts, Session};
 
 /// How often figures are asked for and shown.
 const FIGURES_EVERY: Duration = Duration::from_secs(1);
+
+/// How often what plugins want to keep is written down, against the day on which the process is killed.
+const KEEP_EVERY: Duration = Duration::from_secs(60);
 
 /// How long the loop sleeps at most: a signal waits for that long.
 const NAP: Duration = Duration::from_millis(100);
@@ -33,11 +37,18 @@ pub(super) struct Watch<'a> {
     progress: Box<dyn Progress>,
     shown: BTreeMap<TorrentHandle, Shown>,
     started: Instant,
+    state: StateFile,
 }
 
 impl<'a> Watch<'a> {
     /// Nothing has happened yet in the session.
-    pub(super) fn new(session: Session, alerts: Alerts, aim: Aim, screen: &'a Screen) -> Self {
+    pub(super) fn new(
+        session: Session,
+        alerts: Alerts,
+        aim: Aim,
+        screen: &'a Screen,
+        state: StateFile,
+    ) -> Self {
         Self {
             session,
             alerts,
@@ -46,6 +57,7 @@ impl<'a> Watch<'a> {
             progress: progress::for_screen(screen),
             shown: BTreeMap::new(),
             started: Instant::now(),
+            state,
         }
     }
 
@@ -93,6 +105,7 @@ impl<'a> Watch<'a> {
     /// It ended without what was asked for.
     pub(super) fn until_over(&mut self, signals: &Signals) -> Result<ExitCode, Failure> {
         let mut next_figures = Instant::now() + FIGURES_EVERY;
+        let mut next_keep = Instant::now() + KEEP_EVERY;
         loop {
             if let Some(code) = signals.received() {
                 self.screen.say(Level::Info, "stopping; a second signal stops at once");
@@ -108,6 +121,17 @@ impl<'a> Watch<'a> {
                 next_figures = Instant::now() + FIGURES_EVERY;
                 self.figures()?;
             }
+            if Instant::now() >= next_keep {
+                next_keep = Instant::now() + KEEP_EVERY;
+                self.keep_state();
+            }
+        }
+    }
+
+    /// Writes down what plugins want to keep. Where the session has ended already, they were not asked in time.
+    fn keep_state(&mut self) {
+        if let Ok(states) = self.session.save_state() {
+            self.state.save(states, self.screen);
         }
     }
 
@@ -196,6 +220,7 @@ impl<'a> Watch<'a> {
 
     /// Closes everything, and tells what plugins and peers still had to say.
     pub(super) fn end(mut self) {
+        self.keep_state();
         self.session.shutdown();
         while let Some(alert) = self.alerts.recv_timeout(Duration::ZERO) {
             self.tell(&alert);

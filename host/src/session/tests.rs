@@ -208,7 +208,8 @@ fn linked(name: &str, open: crate::command::OpenPlugin) -> (PluginReport, Plugin
 #[test]
 fn a_plugin_that_is_not_opened_is_reported() {
     let (report, source) = linked("sulky", Box::new(|_| Err("not today".into())));
-    let (session, _alerts) = Session::start_with(on_loopback(), vec![report], vec![source]).unwrap();
+    let (session, _alerts) =
+        Session::start_with(on_loopback(), vec![report], vec![source], BTreeMap::new()).unwrap();
     let [report] = session.plugins() else { panic!("one report per plugin") };
     assert_eq!((report.id.as_str(), &report.outcome), ("sulky", &Err("not today".into())));
 }
@@ -216,6 +217,45 @@ fn a_plugin_that_is_not_opened_is_reported() {
 #[test]
 fn a_panic_at_the_start_is_an_error() {
     let (report, source) = linked("bad", Box::new(|_| panic!("on purpose")));
-    let started = Session::start_with(on_loopback(), vec![report], vec![source]);
+    let started = Session::start_with(on_loopback(), vec![report], vec![source], BTreeMap::new());
     assert!(matches!(started, Err(StartError::Net(NetError::Panicked))));
+}
+
+/// Keeps a number, and says which it was given.
+struct Counts(Arc<Mutex<Vec<i64>>>);
+
+#[pilotfish_plugin::hooks]
+impl pilotfish_plugin::SessionPlugin for Counts {
+    fn load_state(
+        &mut self,
+        _: &mut pilotfish_plugin::SessionContext<'_>,
+        state: pilotfish_plugin::Dict<'_>,
+    ) {
+        self.0.lock().extend(state.int("runs"));
+    }
+
+    fn save_state(
+        &mut self,
+        _: &mut pilotfish_plugin::SessionContext<'_>,
+        mut state: pilotfish_plugin::Entry<'_>,
+    ) {
+        state.insert_int("runs", self.0.lock().last().copied().unwrap_or(0) + 1);
+    }
+}
+
+#[test]
+fn a_plugin_that_comes_later_finds_what_it_kept_and_nobody_elses_is_lost() {
+    let saved = |name: &str, state: &[u8]| (name.to_owned(), state.to_vec());
+    let saved_state = vec![saved("absent", b"d1:xi1ee"), saved("counts", b"d4:runsi7ee")];
+    let params = SessionParams { settings: on_loopback(), saved_state, ..SessionParams::default() };
+    let (session, _alerts) = Session::start(params).unwrap();
+    let given = Arc::<Mutex<Vec<i64>>>::default();
+    let theirs = given.clone();
+    let open = move |_: &mut pilotfish_plugin::SessionContext<'_>| {
+        Ok(pilotfish_plugin::SessionBox::new(Counts(theirs)))
+    };
+    session.add_extension(PluginSource::linked("counts", open)).unwrap();
+    assert_eq!(*given.lock(), [7]);
+    let kept = session.save_state().unwrap();
+    assert_eq!(kept, [saved("absent", b"d1:xi1ee"), saved("counts", b"d4:runsi8ee")]);
 }
