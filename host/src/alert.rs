@@ -201,6 +201,20 @@ impl AlertKind {
         self.fields().iter().find_map(|(_, f)| if let Field::Torrent(t) = f { Some(*t) } else { None })
     }
 
+    /// Whether somebody who asked for these categories is told: of what they asked for, and of what answers a command or
+    /// nobody may miss, whatever they asked for (as with libtorrent).
+    pub fn is_for(&self, mask: AlertCategory) -> bool {
+        let unmissable = matches!(
+            self,
+            Self::AddTorrent { .. }
+                | Self::TorrentRemoved { .. }
+                | Self::SessionError { .. }
+                | Self::PluginPanicked { .. }
+                | Self::PluginQuarantined { .. }
+        );
+        unmissable || mask.intersects(self.category())
+    }
+
     /// The connection that it is about.
     pub fn peer(&self) -> Option<PeerHandle> {
         self.fields().iter().find_map(|(_, f)| if let Field::Peer(p) = f { Some(*p) } else { None })
@@ -273,6 +287,11 @@ impl AlertQueue {
         } else {
             self.dropped += 1;
         }
+    }
+
+    /// Whether nothing is left to be taken.
+    pub fn is_empty(&self) -> bool {
+        self.queue.is_empty() && self.dropped == 0
     }
 
     /// The oldest alert; once the queue is empty, how many were dropped.

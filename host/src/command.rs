@@ -6,7 +6,8 @@ use std::sync::Arc;
 
 use pilotfish_plugin::rt::{HookStatus, LINKED_TAKE_PANIC, Sink};
 use pilotfish_plugin::{
-    PeerSource, PieceIndex, SessionBox, SessionContext, TorrentBox, TorrentHandle, TorrentState, Userdata,
+    AlertCategory, PeerSource, PieceIndex, SessionBox, SessionContext, TorrentBox, TorrentHandle,
+    TorrentState, Userdata,
 };
 
 use crate::metainfo::{InfoHashes, Metainfo};
@@ -23,6 +24,8 @@ pub enum Command {
         /// Whether its files go too.
         delete_files: bool,
     },
+    /// These categories of alerts are wanted besides those of the setting `alert_mask`.
+    Subscribed(AlertCategory),
     /// Pauses a torrent.
     PauseTorrent(TorrentHandle),
     /// Resumes a torrent.

@@ -43,14 +43,14 @@ use std::thread::{self, JoinHandle, ThreadId};
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use pilotfish_plugin::{PeerSource, PieceIndex, TorrentHandle};
+use pilotfish_plugin::{AlertCategory, PeerSource, PieceIndex, TorrentHandle};
 
 use crate::alert::Alert;
 use crate::command::{
     AddTorrent, AddTorrentError, Answer, Command, OpenPlugin, PluginSource, Ticket, TorrentExtension,
     TorrentStatus,
 };
-use crate::net::{self, AlertBox, NetError, Post, Request};
+use crate::net::{self, AlertBox, NetError, Post, Request, Subscribers};
 use crate::plugins::PluginLibrary;
 use crate::settings::{SettingError, Settings};
 
@@ -137,15 +137,17 @@ pub struct Session {
     running: Arc<Running>,
 }
 
-/// What happens in a session. Alerts that nobody takes are dropped in the end, and counted
-/// ([`AlertsDropped`](crate::alert::AlertKind::AlertsDropped)).
+/// What happens in a session, for one subscriber. Alerts that it does not take in time are dropped, and it is told how many
+/// they were ([`AlertsDropped`](crate::alert::AlertKind::AlertsDropped)); other subscribers miss nothing by it.
 #[derive(Debug)]
 pub struct Alerts {
     queue: Arc<AlertBox>,
+    subscribers: Arc<Subscribers>,
 }
 
 struct Running {
     post: Arc<Post>,
+    subscribers: Arc<Subscribers>,
     /// Locked while the thread is waited for, so that everybody waits.
     thread: Mutex<Option<JoinHandle<()>>>,
     thread_id: ThreadId,
@@ -183,20 +185,31 @@ impl Session {
         for (report, opened) in reports.iter_mut().zip(net.plugins) {
             report.outcome = opened.map(drop);
         }
+        let alerts = Alerts { queue: net.alerts, subscribers: net.subscribers.clone() };
         let running = Running {
             post: net.post,
+            subscribers: net.subscribers,
             thread_id: net.thread.thread().id(),
             thread: Mutex::new(Some(net.thread)),
             plugins: reports,
             next_ticket: AtomicU64::new(0),
             kept: Mutex::new(kept),
         };
-        Ok((Self { running: Arc::new(running) }, Alerts { queue: net.alerts }))
+        Ok((Self { running: Arc::new(running) }, alerts))
     }
 
     /// What became of each plugin, in the order in which they were given.
     pub fn plugins(&self) -> &[PluginReport] {
         &self.running.plugins
+    }
+
+    /// One more stream of alerts, from now on: those of these categories, and what nobody may miss
+    /// ([`AlertKind::is_for`](crate::alert::AlertKind::is_for)). At most `limit` of them wait to be taken, and twice as many
+    /// errors. It ends when it is dropped. (The stream that [`start`](Self::start) returns goes by the settings `alert_mask`
+    /// and `alert_queue_size`.)
+    pub fn subscribe(&self, mask: AlertCategory, limit: usize) -> Alerts {
+        let subscribers = self.running.subscribers.clone();
+        Alerts { queue: subscribers.subscribe(Some(mask), limit), subscribers }
     }
 
     /// Adds a torrent. One that is there already is not added again: its handle is returned.
@@ -352,6 +365,12 @@ impl Running {
 impl Drop for Running {
     fn drop(&mut self) {
         self.shutdown();
+    }
+}
+
+impl Drop for Alerts {
+    fn drop(&mut self) {
+        self.subscribers.unsubscribe(&self.queue);
     }
 }
 

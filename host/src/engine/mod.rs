@@ -48,7 +48,7 @@ use std::io::{IoSlice, IoSliceMut};
 use std::net::SocketAddr;
 use std::time::Instant;
 
-use pilotfish_plugin::PeerHandle;
+use pilotfish_plugin::{AlertCategory, PeerHandle};
 
 pub use input::{Input, SocketOperation};
 pub use output::Output;
@@ -154,6 +154,11 @@ impl Engine {
     pub fn poll_alert(&mut self) -> Option<Alert> {
         let now = self.state.clock();
         self.state.alerts.pop(now)
+    }
+
+    /// The setting `alert_mask`.
+    pub fn alert_mask(&self) -> AlertCategory {
+        self.state.settings.alert_mask
     }
 
     /// When [`Input::Timeout`] is due.

@@ -58,6 +58,8 @@ pub(super) struct State {
     pub(super) timers: Timers,
     pub(super) next_tick: Instant,
     pub(super) alerts: AlertQueue,
+    /// What the embedding program asked for besides the setting `alert_mask`.
+    pub(super) subscribed: AlertCategory,
     pub(super) custom_types: CustomTypes,
 
     pub(super) plugins: Vec<PluginRecord>,
@@ -141,6 +143,7 @@ impl State {
             outputs: VecDeque::new(),
             timers: Timers::default(),
             next_tick: now,
+            subscribed: AlertCategory::NONE,
             custom_types: CustomTypes::default(),
             plugins: Vec::new(),
             calling: PluginId(u32::MAX),
@@ -319,7 +322,8 @@ impl State {
 
     /// The categories that anyone asked for.
     pub(super) fn alert_mask(&self) -> AlertCategory {
-        self.plugins.iter().fold(self.settings.alert_mask, |mask, plugin| mask | plugin.alert_mask())
+        let program = self.settings.alert_mask | self.subscribed;
+        self.plugins.iter().fold(program, |mask, plugin| mask | plugin.alert_mask())
     }
 
     /// Whether an alert of this category would reach anyone.
@@ -329,12 +333,13 @@ impl State {
 
     /// Posts an alert to the embedding program and to plugins, as far as they asked for its category.
     pub(super) fn alert(&mut self, kind: AlertKind) {
-        let (category, answer) = (kind.category(), is_answer(&kind));
+        let category = kind.category();
+        let wanted = kind.is_for(self.settings.alert_mask | self.subscribed);
         let alert = Alert { timestamp: self.clock(), kind };
         if self.plugins.iter().any(|plugin| plugin.alert_mask().intersects(category)) {
             self.steps.push_back(Step::Alert(Box::new(alert.clone())));
         }
-        if answer || self.settings.alert_mask.intersects(category) {
+        if wanted {
             self.alerts.push(alert);
         }
     }
@@ -361,18 +366,6 @@ fn collect(f: impl FnOnce(Sink<'_>) -> HookStatus) -> String {
     let mut bytes = Vec::new();
     f(Sink::to(&mut bytes));
     String::from_utf8_lossy(&bytes).into_owned()
-}
-
-/// Alerts that answer a command, or that nobody may miss, ignore the mask (as with libtorrent).
-fn is_answer(kind: &AlertKind) -> bool {
-    matches!(
-        kind,
-        AlertKind::AddTorrent { .. }
-            | AlertKind::TorrentRemoved { .. }
-            | AlertKind::SessionError { .. }
-            | AlertKind::PluginPanicked { .. }
-            | AlertKind::PluginQuarantined { .. }
-    )
 }
 
 /// A message as its `sent_` hook sees it.

@@ -52,6 +52,7 @@ impl Engine {
                 let states = self.saved_states();
                 self.state.outputs.push_back(Output::Answer(ticket, Answer::State(states)));
             }
+            Command::Subscribed(mask) => self.state.subscribed = mask,
             Command::Shutdown => self.begin_shutdown(),
         }
     }

@@ -20,7 +20,7 @@ use tokio::task::AbortHandle;
 
 pub(crate) use thread::start;
 
-use super::alerts::AlertBox;
+use super::alerts::Subscribers;
 use super::peer_io::{self, Flow, Socket};
 use super::post::{Mail, Post, Request};
 use crate::command::{Answer, PluginSource, Ticket};
@@ -54,7 +54,7 @@ pub(super) struct Driver {
     callers: HashMap<Ticket, SyncSender<Answer>>,
     post: Arc<Post>,
     mail: Mail,
-    alerts: Arc<AlertBox>,
+    alerts: Arc<Subscribers>,
     /// What the main task sleeps until.
     armed: Option<Instant>,
     signals: Rc<Signals>,
@@ -91,7 +91,7 @@ impl Driver {
         engine: Engine,
         disk: DiskPool,
         post: Arc<Post>,
-        alerts: Arc<AlertBox>,
+        alerts: Arc<Subscribers>,
     ) -> Rc<RefCell<Self>> {
         Rc::new_cyclic(|this| {
             RefCell::new(Self {
@@ -205,11 +205,17 @@ impl Driver {
             }
             self.flush(round < WRITE_ROUNDS);
         }
-        self.alerts.fill(|| self.engine.poll_alert());
+        self.tell();
         let next = self.engine.poll_timeout();
         if self.stopped || next.is_some_and(|next| self.armed.is_none_or(|armed| next < armed)) {
             self.signals.look.notify_one();
         }
+    }
+
+    /// Tells whoever subscribed what came to pass.
+    pub(super) fn tell(&mut self) {
+        let Self { engine, alerts, .. } = self;
+        alerts.deliver(engine.alert_mask(), || engine.poll_alert());
     }
 
     fn carry_out(&mut self, output: Output) {
@@ -294,12 +300,6 @@ impl Driver {
     #[cfg(test)]
     pub(super) fn connections(&self) -> usize {
         self.links.len()
-    }
-
-    /// The last alerts of an engine that has stopped.
-    pub(super) fn last_alerts(&mut self) {
-        let Self { engine, alerts, .. } = self;
-        alerts.finish(std::iter::from_fn(|| engine.poll_alert()));
     }
 }
 

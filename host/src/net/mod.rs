@@ -35,7 +35,7 @@ mod tests;
 
 use std::io;
 
-pub(crate) use alerts::{AlertBox, deadline};
+pub(crate) use alerts::{AlertBox, Subscribers, deadline};
 pub(crate) use driver::start;
 pub(crate) use post::{Post, Request};
 

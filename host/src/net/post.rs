@@ -67,11 +67,6 @@ impl Post {
         self.put(|waiting| waiting.wake = true);
     }
 
-    /// Has the network thread do a turn, and nothing else.
-    pub(super) fn nudge(&self) {
-        self.arrived.notify_one();
-    }
-
     /// The network thread is gone: whoever waits for an answer stops waiting, and nobody may post any more.
     pub(super) fn close(&self) {
         let closed = Waiting { closed: true, ..Waiting::default() };

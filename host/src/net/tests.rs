@@ -9,7 +9,7 @@ use tokio::io::Interest;
 use tokio::net::TcpStream;
 use tokio::task::LocalSet;
 
-use super::alerts::AlertBox;
+use super::alerts::{AlertBox, Subscribers};
 use super::driver::{self, Driver, End};
 use super::listener;
 use super::peer_io::{Moved, Socket};
@@ -33,10 +33,11 @@ fn driver() -> (Rc<RefCell<Driver>>, Arc<AlertBox>) {
     let config = EngineConfig { settings, seed: 1, unix_time: 0, waker: Arc::new(|| {}) };
     let engine = Engine::new(config, Instant::now());
     let post: Arc<Post> = Arc::default();
-    let alerts = Arc::new(AlertBox::new(100, post.clone()));
+    let subscribers = Subscribers::new(&post);
+    let alerts = subscribers.subscribe(None, 100);
     let answers = post.clone();
     let disk = DiskPool::new(1, engine.block_pool(), move |done| answers.disk(done)).unwrap();
-    (Driver::new(engine, disk, post, alerts.clone()), alerts)
+    (Driver::new(engine, disk, post, subscribers), alerts)
 }
 
 /// A socket, and the other end, which blocks.

@@ -259,3 +259,28 @@ fn a_plugin_that_comes_later_finds_what_it_kept_and_nobody_elses_is_lost() {
     let kept = session.save_state().unwrap();
     assert_eq!(kept, [saved("absent", b"d1:xi1ee"), saved("counts", b"d4:runsi8ee")]);
 }
+
+#[test]
+fn a_second_subscriber_hears_what_it_asked_for_and_the_first_misses_nothing() {
+    let settings = Settings { alert_mask: AlertCategory::STATUS, ..on_loopback() };
+    let (session, alerts) = start_with(settings);
+    let states = session.subscribe(AlertCategory::STATUS, 1);
+    let pieces = session.subscribe(AlertCategory::PIECE_PROGRESS, 1_000);
+    let (folder, data) = (tempfile::tempdir().unwrap(), noise(300_000));
+    fs::write(folder.path().join("data"), &data).unwrap();
+    let metainfo = torrent_of(&data);
+    session
+        .add_torrent(AddTorrent { save_path: Some(folder.path().into()), ..AddTorrent::new(metainfo) })
+        .unwrap();
+    await_alert(&alerts, |alert| matches!(alert, AlertKind::TorrentFinished { .. }).then_some(()));
+    drop(states);
+    let errors = session.subscribe(AlertCategory::ERROR, 1_000);
+    session.shutdown();
+    let heard =
+        |alerts: &Alerts| std::iter::from_fn(|| alerts.recv()).map(|alert| alert.kind).collect::<Vec<_>>();
+    assert!(heard(&alerts).iter().all(|kind| kind.is_for(AlertCategory::STATUS)));
+    let pieces = heard(&pieces);
+    assert!(pieces.iter().any(|kind| matches!(kind, AlertKind::AddTorrent { .. })), "{pieces:?}");
+    assert!(pieces.iter().all(|kind| kind.is_for(AlertCategory::PIECE_PROGRESS)), "{pieces:?}");
+    assert!(errors.is_over());
+}

@@ -18,7 +18,7 @@ use super::{Driver, End};
 use crate::command::PluginSource;
 use crate::disk::DiskPool;
 use crate::engine::{Engine, EngineConfig};
-use crate::net::alerts::AlertBox;
+use crate::net::alerts::{AlertBox, Subscribers};
 use crate::net::post::Post;
 use crate::net::{NetError, listener};
 use crate::settings::Settings;
@@ -27,7 +27,9 @@ use crate::settings::Settings;
 #[derive(Debug)]
 pub(crate) struct Net {
     pub(crate) post: Arc<Post>,
+    /// Those of the setting `alert_mask`.
     pub(crate) alerts: Arc<AlertBox>,
+    pub(crate) subscribers: Arc<Subscribers>,
     pub(crate) thread: JoinHandle<()>,
     /// What became of each plugin, in their order.
     pub(crate) plugins: Vec<Result<PluginId, String>>,
@@ -39,15 +41,16 @@ pub(crate) struct Net {
 /// The system lacks something, or a part of the engine panicked.
 pub(crate) fn start(settings: Settings, plugins: Vec<PluginSource>) -> Result<Net, NetError> {
     let post: Arc<Post> = Arc::default();
-    let alerts = Arc::new(AlertBox::new(settings.alert_queue_size as usize, post.clone()));
+    let subscribers = Subscribers::new(&post);
+    let alerts = subscribers.subscribe(None, settings.alert_queue_size as usize);
     let (started, starting) = sync_channel(1);
     let thread = {
-        let (post, alerts) = (post.clone(), alerts.clone());
-        let run = move || run(settings, plugins, post, alerts, &started);
+        let (post, subscribers) = (post.clone(), subscribers.clone());
+        let run = move || run(settings, plugins, post, subscribers, &started);
         thread::Builder::new().name("pilotfish-net".to_owned()).spawn(run).map_err(NetError::Thread)?
     };
     let plugins = starting.recv().unwrap_or(Err(NetError::Panicked))?;
-    Ok(Net { post, alerts, thread, plugins })
+    Ok(Net { post, alerts, subscribers, thread, plugins })
 }
 
 type Started = Result<Vec<Result<PluginId, String>>, NetError>;
@@ -57,7 +60,7 @@ fn run(
     settings: Settings,
     plugins: Vec<PluginSource>,
     post: Arc<Post>,
-    alerts: Arc<AlertBox>,
+    alerts: Arc<Subscribers>,
     started: &SyncSender<Started>,
 ) {
     // The last to be dropped, also in a panic: until then others may wait for this thread.
@@ -79,7 +82,7 @@ struct Parts {
     listen_on: Vec<SocketAddr>,
 }
 
-fn prepare(settings: Settings, post: Arc<Post>, alerts: Arc<AlertBox>) -> Result<Parts, NetError> {
+fn prepare(settings: Settings, post: Arc<Post>, alerts: Arc<Subscribers>) -> Result<Parts, NetError> {
     let runtime = Builder::new_current_thread().enable_io().enable_time().build();
     let runtime = runtime.map_err(NetError::Runtime)?;
     let threads = match settings.aio_threads {
@@ -115,7 +118,7 @@ fn serve(parts: Parts, plugins: Vec<PluginSource>, started: &SyncSender<Started>
     drop(tasks);
     disk.shutdown();
     if end == End::Stopped {
-        driver.borrow_mut().last_alerts();
+        driver.borrow_mut().tell();
     }
 }
 
@@ -126,7 +129,7 @@ fn unix_time() -> i64 {
 }
 
 /// Tells other threads that this one is gone.
-struct Over(Arc<Post>, Arc<AlertBox>);
+struct Over(Arc<Post>, Arc<Subscribers>);
 
 impl Drop for Over {
     fn drop(&mut self) {
