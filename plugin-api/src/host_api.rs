@@ -18,8 +18,8 @@ use crate::mailbox::RawWaker;
 use crate::peer_plugin::PeerBox;
 use crate::torrent_plugin::TorrentBox;
 use crate::value::{
-    AlertCategory, Endpoint, InfoHashes, PeerHandle, PeerId, PeerSource, PieceIndex, PluginId, Reserved,
-    TorrentHandle, TorrentState, Userdata,
+    AlertCategory, Endpoint, InfoHashes, PeerHandle, PeerId, PeerRequest, PeerSource, PieceIndex, PluginId,
+    Reserved, TorrentHandle, TorrentState, Userdata,
 };
 
 /// The host's side of one hook call. A raw pointer, so that whatever holds it is neither `Send` nor `Sync`.
@@ -162,6 +162,7 @@ host_table! {
     fn set_piece_priority(torrent: TorrentHandle, piece: PieceIndex, priority: u8);
     fn piece_availability(torrent: TorrentHandle, out: Sink<'_>);
     fn contributors(torrent: TorrentHandle, piece: PieceIndex, out: Sink<'_>);
+    fn read_block(torrent: TorrentHandle, block: &PeerRequest);
     fn metadata(torrent: TorrentHandle, out: Sink<'_>);
     fn save_path(torrent: TorrentHandle, out: Sink<'_>);
     fn is_private(torrent: TorrentHandle);

@@ -9,7 +9,9 @@ use crate::bencode::Dict;
 use crate::context::Scope;
 use crate::peer::ask;
 use crate::torrent_plugin::TorrentBox;
-use crate::value::{InfoHashes, PeerHandle, PeerSource, PieceIndex, TorrentHandle, TorrentState, Userdata};
+use crate::value::{
+    InfoHashes, PeerHandle, PeerRequest, PeerSource, PieceIndex, TorrentHandle, TorrentState, Userdata,
+};
 
 /// A torrent, for as long as the context stays borrowed (libtorrent's `torrent_handle`). What a method changes takes
 /// effect when the hook has returned.
@@ -152,6 +154,14 @@ impl<'a> Torrent<'a> {
     /// connections, as far as they are still there.
     pub fn contributors(&self, piece: PieceIndex) -> Vec<PeerHandle> {
         words(&self.bytes(|s| ask!(self.torrent.contributors(piece, s)))).map(PeerHandle::from_raw).collect()
+    }
+
+    /// Has a block read from disk, at most 16 KiB of one piece; [`TorrentPlugin::on_block_read`](crate::TorrentPlugin::on_block_read)
+    /// of the plugin that asks is the answer. What has been received of the piece so far is written first. A piece that has
+    /// just failed its hash check is read as it failed, if that is asked for in `on_piece_failed`. `false`: the torrent has no
+    /// such block, its files are not open yet, or 1,024 answers are outstanding in the session.
+    pub fn read_block(&self, block: PeerRequest) -> bool {
+        ask!(self.torrent.read_block(&block)) == HookStatus::HANDLED
     }
 
     /// The info dictionary, byte for byte; empty until it is known.

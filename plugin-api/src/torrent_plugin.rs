@@ -3,14 +3,16 @@
 
 use std::net::SocketAddr;
 
-use abi_stable::std_types::ROption;
+use abi_stable::std_types::{ROption, RSlice};
 
 use crate::answer::Verdict;
 use crate::context::TorrentContext;
+use crate::error::ErrorCode;
 use crate::peer_plugin::PeerBox;
 use crate::table::hook_table;
 use crate::value::{
-    AddPeerFlags, Attach, Endpoint, PeerHandle, PeerSource, PieceIndex, PieceOrigin, Refusal, TorrentState,
+    AddPeerFlags, Attach, Endpoint, PeerHandle, PeerRequest, PeerSource, PieceIndex, PieceOrigin, Refusal,
+    TorrentState,
 };
 
 hook_table! {
@@ -42,6 +44,10 @@ hook_table! {
         /// A peer was offered. `source` is who offered it now, `sources` everyone so far; `refusal` says why `flags` has
         /// `FILTERED`. Not for incoming connections.
         fn on_add_peer(address: SocketAddr => Endpoint, source: PeerSource => PeerSource, sources: PeerSource => PeerSource, flags: AddPeerFlags => AddPeerFlags, refusal: Refusal => Refusal) -> () = ();
+        /// The answer to [`Torrent::read_block`](crate::Torrent::read_block), for the plugin that asked: the bytes of the block as
+        /// they are on disk, or why they cannot be read. Answers come in any order. (Beyond libtorrent, whose plugins reach
+        /// into its disk cache.)
+        fn on_block_read(block: PeerRequest => PeerRequest, data: &[u8] => RSlice<'_, u8>, error: ErrorCode => ErrorCode) -> () = ();
         /// The torrent is being removed from the session; nothing comes after it. (Beyond libtorrent.)
         fn on_removed() -> () = ();
     }

@@ -163,6 +163,10 @@ fn on_torrent(shared: &Arc<Shared>, cx: &impl Reach) {
         4 => torrent.add_extension(TorrentBox::new(Chatty::new(shared))),
         5 | 6 => torrent.connect_peer(address(shared.below(100)), PeerSource(shared.any() as _)),
         7 => torrent.ban(address(shared.below(100))),
+        9 => {
+            let (start, length) = (shared.below(70_000) as i32 - 10, shared.below(20_000) as i32);
+            torrent.read_block(PeerRequest { piece: piece(shared), start, length });
+        }
         8 => torrent.set_piece_priority(piece(shared), shared.below(10) as u8),
         _ => {
             let piece = piece(shared);

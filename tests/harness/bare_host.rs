@@ -14,8 +14,8 @@ use pilotfish_plugin::rt::abi_stable::std_types::{ROption, RSlice, RStr};
 use pilotfish_plugin::rt::*;
 use pilotfish_plugin::{
     AlertCategory, Attach, CipherBox, ErrorCode, InfoHashes, MessageOrigin, Operation, PeerBox, PeerContext,
-    PeerHandle, PeerId, PeerSource, PieceIndex, PluginId, Reserved, SessionHooks, Severity, TorrentBox,
-    TorrentHandle, TorrentHooks, TorrentState, Userdata,
+    PeerHandle, PeerId, PeerRequest, PeerSource, PieceIndex, PluginId, Reserved, SessionHooks, Severity,
+    TorrentBox, TorrentHandle, TorrentHooks, TorrentState, Userdata,
 };
 
 /// The one plugin of this host.
@@ -226,6 +226,7 @@ tables! {
         fn set_piece_priority(TorrentHandle, PieceIndex, u8);
         fn piece_availability(TorrentHandle, Sink<'_>);
         fn contributors(TorrentHandle, PieceIndex, Sink<'_>);
+        fn read_block(TorrentHandle, &PeerRequest);
         fn metadata(TorrentHandle, Sink<'_>);
         fn save_path(TorrentHandle, Sink<'_>);
         fn is_private(TorrentHandle);

@@ -105,10 +105,16 @@ impl TorrentPlugin for Recorder {
         fn tick() -> () = ();
         fn on_resume() -> Verdict = Verdict::Continue;
         fn on_pause() -> Verdict = Verdict::Continue;
-        fn on_files_checked() -> () = ();
         fn on_state(state: TorrentState) -> () = ();
         fn on_add_peer(address: SocketAddr, source: PeerSource, sources: PeerSource, flags: AddPeerFlags, refusal: Refusal) -> () = ();
+        fn on_block_read(block: PeerRequest, data: &[u8], error: ErrorCode) -> () = ();
         fn on_removed() -> () = ();
+    }
+
+    fn on_files_checked(&mut self, cx: &mut TorrentContext<'_>) {
+        self.note("on_files_checked");
+        // What is read has `on_block_read` called.
+        cx.this().read_block(PeerRequest { piece: PieceIndex(0), start: 0, length: 1 });
     }
 
     fn new_connection(

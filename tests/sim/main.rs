@@ -12,6 +12,7 @@ mod extended;
 mod handles;
 mod liars;
 mod plugins;
+mod reads;
 mod session;
 mod speed;
 mod swarm;

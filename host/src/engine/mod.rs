@@ -15,7 +15,7 @@
 //! | `dispatch`, `plugins` | calling hooks; plugins come, fail and go |
 //! | `inbound`, `handlers` | a message on its way through the chain; the defaults behind it |
 //! | `connections`, `handshake` | connections come and go; both handshakes |
-//! | `download`, `upload`, `pieces` | requesting blocks, serving them, and what becomes of pieces |
+//! | `download`, `upload`, `pieces`, `reads` | requesting blocks, serving them, what becomes of pieces, reading for plugins |
 //! | `torrents` | torrents come, are checked, pause, finish, and go |
 //! | `ciphers` | encryption that plugins switch on |
 //! | `tick`, `choking`, `timers` | deadlines |
@@ -35,6 +35,7 @@ mod input;
 mod output;
 mod pieces;
 mod plugins;
+mod reads;
 mod run;
 mod state;
 mod status;

@@ -42,6 +42,9 @@ impl Engine {
             Step::PauseSession(pause) => self.pause_session(pause),
             Step::Recheck(torrent) => self.recheck(torrent),
             Step::FileError(torrent, file, error) => self.on_file_error(torrent, file, error),
+            Step::BlockRead { torrent, plugin, block, data, error } => {
+                self.tell_block_read(torrent, plugin, block, &data, error)
+            }
             Step::Alert(alert) => self.tell_alert(&alert),
             Step::Fault { plugin, hook, place, text } => self.on_fault(plugin, hook, place, &text),
         }

@@ -46,7 +46,7 @@ pub(super) struct State {
     pub(super) by_storage: HashMap<StorageId, TorrentHandle>,
     peers: SlotMap<DefaultKey, Connection>,
     /// Reads that are on their way, and for whom.
-    pub(super) reads: HashMap<ReadToken, (PeerHandle, BlockSpan)>,
+    pub(super) reads: HashMap<ReadToken, Reader>,
     next_id: u64,
 
     pub(super) steps: VecDeque<Step>,
@@ -78,6 +78,15 @@ pub(super) struct State {
     /// Connections that may still be tried before the next tick.
     pub(super) connects_left: u32,
     pub(super) phase: SessionPhase,
+}
+
+/// Whom a block is read for.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Reader {
+    /// A peer that asked for it.
+    Peer(PeerHandle, BlockSpan),
+    /// A plugin of a torrent.
+    Plugin(TorrentHandle, PluginId, BlockSpan),
 }
 
 /// So much may wait to be sent to a peer, besides blocks, before its next question is one too many, in bytes.

@@ -5,6 +5,7 @@
 
 use std::net::SocketAddr;
 
+use bytes::Bytes;
 use pilotfish_plugin::{
     CipherBox, ErrorCode, InfoHashes, PeerBox, PeerHandle, PeerRequest, PeerSource, PieceIndex as RawPiece,
     PluginId, TorrentBox, TorrentHandle,
@@ -56,6 +57,8 @@ pub(super) enum Step {
     Recheck(TorrentHandle),
     /// A torrent's disk fails.
     FileError(TorrentHandle, String, String),
+    /// A plugin is handed a block that it had read.
+    BlockRead { torrent: TorrentHandle, plugin: PluginId, block: PeerRequest, data: Bytes, error: ErrorCode },
     /// Listeners hear of an alert.
     Alert(Box<Alert>),
     /// A hook panicked.

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use pilotfish_plugin::{ErrorCode, PeerHandle};
 
-use super::state::{State, sent_piece};
+use super::state::{Reader, State, sent_piece};
 use super::step::Step;
 use crate::alert::AlertKind;
 use crate::job::{DiskError, DiskJob, ReadToken};
@@ -90,14 +90,23 @@ impl State {
         }
         for span in spans {
             let token = ReadToken(self.fresh_id());
-            self.reads.insert(token, (peer, span));
+            self.reads.insert(token, Reader::Peer(peer, span));
             self.disk(DiskJob::Read { storage, span, token });
         }
     }
 
     /// A block was read.
     pub(super) fn on_read(&mut self, token: ReadToken, data: Result<Bytes, DiskError>) {
-        let Some((peer, span)) = self.reads.remove(&token) else { return };
+        match self.reads.remove(&token) {
+            Some(Reader::Peer(peer, span)) => self.on_read_for_peer(peer, span, data),
+            Some(Reader::Plugin(torrent, plugin, span)) => {
+                self.on_read_for_plugin(torrent, plugin, span, data);
+            }
+            None => {}
+        }
+    }
+
+    fn on_read_for_peer(&mut self, peer: PeerHandle, span: BlockSpan, data: Result<Bytes, DiskError>) {
         let now = self.now;
         let Some(connection) = self.peer_mut(peer).filter(|connection| !connection.is_closing()) else {
             return;

@@ -14,8 +14,16 @@ const TIMES: [(&str, Command); 3] =
     [("pause_at", Command::Pause), ("resume_at", Command::Resume), ("add_at", Command::Attach)];
 
 /// Hooks that write no line, and so can be neither vetoed nor made to panic.
-const SILENT: [&str; 7] =
-    ["alert_mask", "drain", "torrent_removed", "on_removed", "type_name", "unchoke_score", "wants_fragments"];
+const SILENT: [&str; 8] = [
+    "alert_mask",
+    "drain",
+    "on_block_read",
+    "torrent_removed",
+    "on_removed",
+    "type_name",
+    "unchoke_score",
+    "wants_fragments",
+];
 
 /// Names of hooks, whichever trait they belong to.
 pub(crate) type HookNames = BTreeSet<&'static str>;

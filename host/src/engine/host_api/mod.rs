@@ -132,6 +132,7 @@ impl Tables {
         set_piece_priority: torrent::set_piece_priority,
         piece_availability: torrent::piece_availability,
         contributors: torrent::contributors,
+        read_block: torrent::read_block,
         metadata: torrent::metadata,
         save_path: torrent::save_path,
         is_private: torrent::is_private,

@@ -2,7 +2,8 @@
 
 use pilotfish_plugin::rt::{Endpoint, Sink};
 use pilotfish_plugin::{
-    InfoHashes, PeerHandle, PeerSource, PieceIndex, TorrentBox, TorrentHandle, TorrentState, Userdata,
+    InfoHashes, PeerHandle, PeerRequest, PeerSource, PieceIndex, TorrentBox, TorrentHandle, TorrentState,
+    Userdata,
 };
 
 use super::{YES, host_functions, yes_if};
@@ -148,6 +149,10 @@ host_functions! {
         let peers: Vec<PeerHandle> = valid.map(|piece| t.picker.contributors(piece)).unwrap_or_default();
         out.put(&words(peers.into_iter().filter(|peer| state.peer(*peer).is_some()).map(PeerHandle::into_raw)));
         YES
+    }
+
+    fn read_block(state, torrent: TorrentHandle, block: &PeerRequest) {
+        yes_if(state.read_block(torrent, *block))
     }
 
     fn metadata(state, torrent: TorrentHandle, out: Sink<'_>) {
