@@ -129,6 +129,10 @@ alerts! {
     TorrentChecked = 41, "torrent_checked", STATUS { torrent: TorrentHandle, name: String, pieces: u32 } => "{name}: checked, {pieces} pieces are there";
     /// A file cannot be read or written; the torrent is paused.
     FileError = 43, "file_error", ERROR { torrent: TorrentHandle, name: String, file: String, error: String } => "{name}: {error}";
+    /// The info dictionary that peers sent is of no use.
+    MetadataFailed = 44, "metadata_failed", ERROR { torrent: TorrentHandle, name: String, error: String } => "{name}: {error}";
+    /// A torrent that was added by a magnet link has its info dictionary.
+    MetadataReceived = 45, "metadata_received", STATUS { torrent: TorrentHandle, name: String } => "{name}: metadata received";
     /// An address cannot be listened on.
     ListenFailed = 48, "listen_failed", ERROR { address: String, error: String } => "cannot listen on {address}: {error}";
     /// An address is listened on.

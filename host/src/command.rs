@@ -6,11 +6,11 @@ use std::sync::Arc;
 
 use pilotfish_plugin::rt::{HookStatus, LINKED_TAKE_PANIC, Sink};
 use pilotfish_plugin::{
-    AlertCategory, PeerSource, PieceIndex, SessionBox, SessionContext, TorrentBox, TorrentHandle,
-    TorrentState, Userdata,
+    AlertCategory, PeerSource, PieceIndex, SessionBox, SessionContext, SessionPlugin, TorrentBox,
+    TorrentHandle, TorrentState, Userdata,
 };
 
-use crate::metainfo::{InfoHashes, Metainfo};
+use crate::metainfo::{Description, InfoHashes};
 
 /// One request. Those with an answer name a [`Ticket`].
 #[derive(Debug)]
@@ -90,8 +90,8 @@ pub enum Answer {
 /// A torrent to be added (libtorrent's `add_torrent_params`).
 #[derive(Clone, Debug)]
 pub struct AddTorrent {
-    /// What it is.
-    pub metainfo: Metainfo,
+    /// What is known of it.
+    pub description: Description,
     /// The folder that holds, or will hold, its files. The session's own if `None`.
     pub save_path: Option<PathBuf>,
     /// Whether it starts paused.
@@ -107,10 +107,11 @@ pub struct AddTorrent {
 }
 
 impl AddTorrent {
-    /// A torrent with the defaults.
-    pub fn new(metainfo: Metainfo) -> Self {
+    /// A torrent, by its file or by a magnet link, with the defaults. The peers of a link are offered like
+    /// [`peers`](Self::peers).
+    pub fn new(description: impl Into<Description>) -> Self {
         Self {
-            metainfo,
+            description: description.into(),
             save_path: None,
             paused: false,
             peers: Vec::new(),
@@ -144,11 +145,32 @@ impl PluginSource {
     ) -> Self {
         Self { name: name.into(), take_panic: LINKED_TAKE_PANIC, open: Box::new(open), saved_state: None }
     }
+
+    /// A factory of torrent plugins alone, for every torrent of the session.
+    pub fn torrent_factory(extension: TorrentExtension) -> Self {
+        let TorrentExtension { name, make } = extension;
+        Self::linked(name, move |_| Ok(SessionBox::new(Factory(make))))
+    }
 }
 
 impl std::fmt::Debug for PluginSource {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "PluginSource({})", self.name)
+    }
+}
+
+/// A session plugin that is a factory of torrent plugins, and nothing else.
+struct Factory(MakeTorrentPlugin);
+
+#[pilotfish_plugin::hooks]
+impl SessionPlugin for Factory {
+    fn new_torrent(
+        &mut self,
+        cx: &mut SessionContext<'_>,
+        torrent: TorrentHandle,
+        userdata: Userdata,
+    ) -> Option<TorrentBox> {
+        (self.0)(cx, torrent, userdata)
     }
 }
 
@@ -188,6 +210,9 @@ impl std::fmt::Debug for TorrentExtension {
 /// Why a torrent was not added.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum AddTorrentError {
+    /// A magnet link to a torrent that has no v1 side (BEP 52).
+    #[error("the torrent is of version 2 only, which is not supported yet")]
+    V2Only,
     /// A plugin's parameters could not be read.
     #[error("{0}")]
     Parameters(String),

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use crate::metainfo::{BlockSpan, FileLayout, PieceHashes, PieceIndex};
+use crate::metainfo::{BlockSpan, FileLayout, InfoHashes, Metainfo, MetainfoError, PieceHashes, PieceIndex};
 
 /// Names one torrent's files for as long as they are open. Chosen by the engine, never reused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -62,6 +62,16 @@ pub enum DiskJob {
         span: BlockSpan,
         /// Comes back with the answer.
         token: ReadToken,
+    },
+    /// Hashes and reads an info dictionary that peers sent; answered by [`DiskDone::Metadata`]. Of a storage that is not
+    /// open yet.
+    Metadata {
+        /// Whose.
+        storage: StorageId,
+        /// The dictionary, bencoded.
+        info: Bytes,
+        /// What it must hash to.
+        info_hashes: InfoHashes,
     },
     /// Closes the files after the jobs before it, cutting a check short; answered by [`DiskDone::Closed`].
     Close {
@@ -127,11 +137,42 @@ pub enum DiskDone {
         /// The data, `span.len` bytes.
         data: Result<Bytes, DiskError>,
     },
+    /// An info dictionary was looked at.
+    Metadata {
+        /// Whose.
+        storage: StorageId,
+        /// The torrent, if the dictionary is the right one.
+        metainfo: Result<Box<Metainfo>, MetadataError>,
+    },
     /// The files are closed, and everything written is with the operating system.
     Closed {
         /// Whose files.
         storage: StorageId,
     },
+}
+
+/// What is wrong with an info dictionary that peers sent.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum MetadataError {
+    /// It is another one than the link names: a peer lied.
+    #[error("the metadata that peers sent has the wrong hash")]
+    WrongHash,
+    /// It is the one that the link names, and cannot be used.
+    #[error("the torrent's metadata cannot be used: {0}")]
+    Unusable(#[from] MetainfoError),
+}
+
+impl MetadataError {
+    /// Hashes and reads an info dictionary.
+    ///
+    /// # Errors
+    /// It is not the one of these hashes, or cannot be used.
+    pub fn check(info: Bytes, info_hashes: &InfoHashes) -> Result<Metainfo, Self> {
+        if info_hashes.verify_v1(&info) != Some(true) {
+            return Err(Self::WrongHash);
+        }
+        Ok(Metainfo::from_info(info)?)
+    }
 }
 
 /// A file that could not be opened, read or written.

@@ -51,7 +51,7 @@ use crate::command::{
     TorrentStatus,
 };
 use crate::net::{self, AlertBox, NetError, Post, Request, Subscribers};
-use crate::plugins::PluginLibrary;
+use crate::plugins::{PluginLibrary, builtin};
 use crate::settings::{SettingError, Settings};
 
 /// How a session begins.
@@ -61,8 +61,10 @@ pub struct SessionParams {
     pub settings: Settings,
     /// Its plugins, in the order in which they are asked.
     pub plugins: Vec<PluginSpec>,
-    /// Whether the extensions that come with the engine are loaded too.
-    pub builtin_extensions: bool,
+    /// What every torrent has before any plugin: the extensions that come with the engine, unless this list is replaced
+    /// (libtorrent's `session_params::extensions`). Each of them has a setting that takes it out, such as
+    /// `enable_ut_metadata`.
+    pub extensions: Vec<TorrentExtension>,
     /// What [`Session::save_state`] returned last time: each plugin's name, and a bencoded dictionary. A plugin that is
     /// registered later is given its own then; what belongs to no plugin of this session is handed on unchanged.
     pub saved_state: Vec<(String, Vec<u8>)>,
@@ -73,9 +75,22 @@ impl Default for SessionParams {
         Self {
             settings: Settings::default(),
             plugins: Vec::new(),
-            builtin_extensions: true,
+            extensions: default_extensions(),
             saved_state: Vec::new(),
         }
+    }
+}
+
+/// The extensions that come with the engine, in the order in which they are asked.
+pub fn default_extensions() -> Vec<TorrentExtension> {
+    vec![TorrentExtension::new("ut_metadata", builtin::create_ut_metadata_plugin)]
+}
+
+/// Whether the settings leave an extension among the defaults.
+fn is_enabled(extension: &TorrentExtension, settings: &Settings) -> bool {
+    match extension.name.as_str() {
+        "ut_metadata" => settings.enable_ut_metadata,
+        _ => true,
     }
 }
 
@@ -169,8 +184,11 @@ impl Session {
     pub fn start(params: SessionParams) -> Result<(Self, Alerts), StartError> {
         params.settings.check()?;
         let (kept, mut names) = (params.saved_state.into_iter().collect(), BTreeSet::new());
-        let sources = params.plugins.into_iter().map(|spec| source(spec, &kept, &mut names));
-        let (reports, sources) = sources.unzip();
+        let settings = &params.settings;
+        let defaults = params.extensions.into_iter().filter(|extension| is_enabled(extension, settings));
+        let defaults: Vec<_> = defaults.map(|extension| built_in(extension, &mut names)).collect();
+        let plugins = params.plugins.into_iter().map(|spec| source(spec, &kept, &mut names));
+        let (reports, sources) = defaults.into_iter().chain(plugins).unzip();
         Self::start_with(params.settings, reports, sources, kept)
     }
 
@@ -395,6 +413,13 @@ impl Alerts {
 /// What a plugin kept, if it is anything.
 fn kept(states: &BTreeMap<String, Vec<u8>>, name: &str) -> Option<Vec<u8>> {
     states.get(name).filter(|state| *state != b"de").cloned()
+}
+
+/// What the engine is told of a default extension, and its report.
+fn built_in(extension: TorrentExtension, names: &mut BTreeSet<String>) -> (PluginReport, PluginSource) {
+    let (id, version) = (extension.name.clone(), env!("CARGO_PKG_VERSION").to_owned());
+    names.insert(id.clone());
+    (PluginReport { id, version, path: None, outcome: Ok(()) }, PluginSource::torrent_factory(extension))
 }
 
 /// What the engine is told of a plugin, and the beginning of its report.

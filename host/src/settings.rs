@@ -157,6 +157,10 @@ settings! {
     /// The most requests that one peer may have waiting at our side; told to it as reqq. libtorrent has 2000, which at a
     /// round trip of 100 ms holds a peer to 320 MB/s; this is what `max_out_request_queue` asks of others.
     max_allowed_in_request_queue: u32 = 8_192, 1..=1_000_000;
+    /// Whether the extension ut_metadata is among the defaults: the metadata of magnet links from peers, and for peers (BEP 9).
+    enable_ut_metadata: bool = true;
+    /// How long the metadata of a torrent that was added by a magnet link may be, in bytes.
+    max_metadata_size: u32 = 31_457_280, 1..=268_435_456;
     /// How many pieces are picked at random before the rarest come first.
     initial_picker_threshold: u32 = 4, 0..=1_000_000;
     /// How many pieces a peer may request while it is choked (BEP 6).

@@ -137,6 +137,8 @@ error_codes! {
     TORRENT_NOT_READY = 94, "torrent is not ready to accept peers";
     /// The torrent finished, and the peer only uploads.
     TORRENT_FINISHED = 98, "torrent finished";
+    /// A ut_metadata message that is none (BEP 9).
+    INVALID_METADATA_MESSAGE = 104, "invalid metadata message";
     /// A hash request that makes no sense.
     INVALID_HASH_REQUEST = 117, "invalid hash request";
     /// The handshake did not begin with the protocol's name. (Ours.)

@@ -122,6 +122,7 @@ host_table! {
     fn add_extension(peer: PeerHandle, plugin: PeerBox);
     fn find_plugin(peer: PeerHandle, name: RStr<'_>, out: &mut PluginId);
     fn peer_info(peer: PeerHandle, out: Sink<'_>);
+    fn set_has_metadata(peer: PeerHandle, has: u8);
     fn time_of_last_unchoke(peer: PeerHandle, out: &mut u64);
     fn last_seen_complete(peer: PeerHandle, out: &mut i64);
     fn should_log(peer: PeerHandle, direction: u8);
@@ -163,6 +164,8 @@ host_table! {
     fn piece_availability(torrent: TorrentHandle, out: Sink<'_>);
     fn contributors(torrent: TorrentHandle, piece: PieceIndex, out: Sink<'_>);
     fn read_block(torrent: TorrentHandle, block: &PeerRequest);
+    fn has_metadata(torrent: TorrentHandle);
+    fn set_metadata(torrent: TorrentHandle, info: RSlice<'_, u8>);
     fn metadata(torrent: TorrentHandle, out: Sink<'_>);
     fn save_path(torrent: TorrentHandle, out: Sink<'_>);
     fn is_private(torrent: TorrentHandle);

@@ -265,6 +265,12 @@ impl<'a> Peer<'a> {
         PeerInfo(asked.unwrap_or_default())
     }
 
+    /// Whether the peer is believed to have the torrent's metadata ([`has_metadata`](Self::has_metadata)), for a plugin that
+    /// has heard. It is believed to until then, and whenever it says what pieces it has.
+    pub fn set_has_metadata(&self, has: bool) {
+        ask!(self.peer.set_has_metadata(has.into()));
+    }
+
     /// When we last unchoked the peer, on the session's clock; when it connected if never.
     pub fn time_of_last_unchoke(&self) -> Duration {
         let mut ms = 0;

@@ -164,6 +164,20 @@ impl<'a> Torrent<'a> {
         ask!(self.torrent.read_block(&block)) == HookStatus::HANDLED
     }
 
+    /// Whether the info dictionary is known. Of a torrent that was added by a magnet link it is not, until peers have sent
+    /// it: until then there are no pieces, and no files.
+    pub fn has_metadata(&self) -> bool {
+        ask!(self.torrent.has_metadata()) == HookStatus::HANDLED
+    }
+
+    /// Hands in the info dictionary of a torrent whose metadata is missing. It is hashed and read elsewhere; then
+    /// [`on_metadata`](crate::TorrentPlugin::on_metadata) tells everyone, or
+    /// [`on_metadata_failed`](crate::TorrentPlugin::on_metadata_failed) tells the plugin that it is the wrong one. `false`: none
+    /// is missing, another is being looked at, or this one is longer than the setting `max_metadata_size`.
+    pub fn set_metadata(&self, info: &[u8]) -> bool {
+        ask!(self.torrent.set_metadata(info.into())) == HookStatus::HANDLED
+    }
+
     /// The info dictionary, byte for byte; empty until it is known.
     pub fn metadata(&self) -> Vec<u8> {
         self.bytes(|s| ask!(self.torrent.metadata(s)))

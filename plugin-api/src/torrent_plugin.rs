@@ -37,13 +37,19 @@ hook_table! {
         /// The torrent is about to be paused. Handled: it goes on.
         fn on_pause() -> Verdict = Verdict::Continue;
         /// The files have been checked, and downloading or seeding can begin: once per completed check, and once when the
-        /// plugin is attached if checking is over.
+        /// plugin is attached if checking is over. Of a magnet link not before its metadata is there.
         fn on_files_checked() -> () = ();
         /// The torrent's state changed.
         fn on_state(state: TorrentState => TorrentState) -> () = ();
         /// A peer was offered. `source` is who offered it now, `sources` everyone so far; `refusal` says why `flags` has
         /// `FILTERED`. Not for incoming connections.
         fn on_add_peer(address: SocketAddr => Endpoint, source: PeerSource => PeerSource, sources: PeerSource => PeerSource, flags: AddPeerFlags => AddPeerFlags, refusal: Refusal => Refusal) -> () = ();
+        /// The torrent was added by a magnet link, and its info dictionary is known now: it has pieces and files, which are
+        /// looked at next. Once; not called where it was known from the start. (Beyond libtorrent.)
+        fn on_metadata() -> () = ();
+        /// What this plugin handed in by [`Torrent::set_metadata`](crate::Torrent::set_metadata) is not the torrent's info
+        /// dictionary: some peer lied. (Beyond libtorrent.)
+        fn on_metadata_failed() -> () = ();
         /// The answer to [`Torrent::read_block`](crate::Torrent::read_block), for the plugin that asked: the bytes of the block as
         /// they are on disk, or why they cannot be read. Answers come in any order. (Beyond libtorrent, whose plugins reach
         /// into its disk cache.)

@@ -259,6 +259,8 @@ impl TorrentPlugin for Chatty {
         fn on_files_checked() -> ();
         fn on_state(state: TorrentState) -> ();
         fn on_add_peer(address: SocketAddr, source: PeerSource, sources: PeerSource, flags: AddPeerFlags, refusal: Refusal) -> ();
+        fn on_metadata() -> ();
+        fn on_metadata_failed() -> ();
         fn on_block_read(block: PeerRequest, data: &[u8], error: ErrorCode) -> ();
         fn on_removed() -> ();
     }

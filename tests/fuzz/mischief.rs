@@ -174,6 +174,7 @@ fn on_torrent(shared: &Arc<Shared>, cx: &impl Reach) {
             let _ = (torrent.is_paused(), torrent.have_piece(piece), torrent.num_pieces());
             let _ = (torrent.piece_size(piece), torrent.total_size(), torrent.piece_priority(piece));
             let _ = (torrent.piece_availability(), torrent.contributors(piece), torrent.metadata());
+            let _ = (torrent.has_metadata(), torrent.set_metadata(b"d4:name1:xe"));
             let _ = (torrent.save_path(), torrent.is_private(), torrent.state());
         }
     }

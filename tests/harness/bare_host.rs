@@ -192,6 +192,7 @@ tables! {
         fn add_extension(PeerHandle, PeerBox);
         fn find_plugin(PeerHandle, RStr<'_>, &mut PluginId);
         fn peer_info(PeerHandle, Sink<'_>);
+        fn set_has_metadata(PeerHandle, u8);
         fn time_of_last_unchoke(PeerHandle, &mut u64);
         fn last_seen_complete(PeerHandle, &mut i64);
         fn should_log(PeerHandle, u8);
@@ -227,6 +228,8 @@ tables! {
         fn piece_availability(TorrentHandle, Sink<'_>);
         fn contributors(TorrentHandle, PieceIndex, Sink<'_>);
         fn read_block(TorrentHandle, &PeerRequest);
+        fn has_metadata(TorrentHandle);
+        fn set_metadata(TorrentHandle, RSlice<'_, u8>);
         fn metadata(TorrentHandle, Sink<'_>);
         fn save_path(TorrentHandle, Sink<'_>);
         fn is_private(TorrentHandle);

@@ -82,6 +82,8 @@ impl_busy! {
     fn on_files_checked() -> () = ();
     fn on_state(TorrentState) -> () = ();
     fn on_add_peer(SocketAddr, PeerSource, PeerSource, AddPeerFlags, Refusal) -> () = ();
+    fn on_metadata() -> () = ();
+    fn on_metadata_failed() -> () = ();
     fn on_block_read(PeerRequest, &[u8], ErrorCode) -> () = ();
     fn on_removed() -> () = ();
 }

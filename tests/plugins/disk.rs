@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use pilotfish::job::{DiskDone, DiskJob, StorageId};
+use pilotfish::job::{DiskDone, DiskJob, MetadataError, StorageId};
 use pilotfish::metainfo::{FileLayout, PieceIndex};
 
 /// Torrents in memory.
@@ -37,6 +37,10 @@ impl Disk {
                 let data = if there { right.to_vec() } else { vec![0; right.len()] };
                 self.open.insert(storage, Stored { layout, right, data, written: HashMap::new() });
                 vec![DiskDone::Opened { storage, existing: Ok(there) }]
+            }
+            DiskJob::Metadata { storage, info, info_hashes } => {
+                let metainfo = MetadataError::check(info, &info_hashes).map(Box::new);
+                vec![DiskDone::Metadata { storage, metainfo }]
             }
             DiskJob::Check { storage } => {
                 let Some(stored) = self.open.get(&storage) else { return Vec::new() };

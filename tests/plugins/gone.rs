@@ -77,6 +77,7 @@ impl TorrentPlugin for Asker {
         torrent.connect_peer(([1, 2, 3, 4], 5).into(), PeerSource::PEX);
         torrent.ban(([1, 2, 3, 4], 5).into());
         torrent.set_piece_priority(piece, 7);
+        assert!(!torrent.has_metadata() && !torrent.set_metadata(b"de"));
         assert!(!torrent.read_block(PeerRequest { piece, start: 0, length: 1 }));
     }
 }

@@ -1,7 +1,8 @@
 //! A tour of everything that can happen to a session, without a socket or a file: one engine, peers that follow a script, a
 //! disk that is a function, and a clock that is turned by hand.
 //!
-//! The session has two torrents: one that it has and serves, and one that it lacks and downloads. A peer that is gone, since a
+//! The session has two torrents: one that it has and serves, and one that it lacks and downloads; and a magnet link to a third,
+//! whose metadata a plugin of the tour's own hands in. A peer that is gone, since a
 //! plugin failed on its connection, hears nothing more of the script, and the tour goes on.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -15,12 +16,14 @@ use pilotfish::alert::{Alert, AlertKind};
 use pilotfish::command::PluginSource;
 use pilotfish::command::{AddTorrent, Answer, Command, Ticket};
 use pilotfish::engine::{Engine, EngineConfig, Input, Output};
-use pilotfish::metainfo::{CreateOptions, Creator, Metainfo};
+use pilotfish::metainfo::{CreateOptions, Creator, Magnet, Metainfo};
 use pilotfish::peer::LT_DONTHAVE;
 use pilotfish::plugins::PluginLibrary;
 use pilotfish::settings::Settings;
 use pilotfish::wire::{Handshake, Message, RawRequest, Reserved};
-use pilotfish_plugin::{AlertCategory, PeerHandle, PeerSource, SessionBox, SessionContext, TorrentHandle};
+use pilotfish_plugin::{
+    AlertCategory, PeerHandle, PeerSource, SessionBox, SessionContext, SessionPlugin, TorrentHandle, hooks,
+};
 
 use crate::disk::Disk;
 use crate::remote::Remote;
@@ -97,6 +100,28 @@ impl Guest {
     }
 }
 
+/// The tour's own plugin waits so long, in seconds.
+const GUIDE_WAITS: u64 = 3;
+
+/// Knows the metadata of the torrent that begins with a link.
+struct Guide {
+    metadata: Bytes,
+    ticks: u64,
+}
+
+#[hooks]
+impl SessionPlugin for Guide {
+    fn on_tick(&mut self, cx: &mut SessionContext<'_>) {
+        self.ticks += 1;
+        for torrent in cx.session().torrents() {
+            let missing = cx.torrent(torrent).filter(|torrent| !torrent.has_metadata());
+            if let Some(torrent) = missing.filter(|_| self.ticks >= GUIDE_WAITS) {
+                torrent.set_metadata(&self.metadata);
+            }
+        }
+    }
+}
+
 /// The peer that the script calls by this number.
 pub(crate) fn peer_address(number: u8) -> IpAddr {
     [10, 0, 0, number].into()
@@ -112,6 +137,7 @@ pub(crate) fn take(guests: Vec<Guest>) -> Result<Report, String> {
         tour.engine.add_plugin(guest.0)?;
         tour.settle();
     }
+    tour.link();
     tour.serve();
     tour.download();
     tour.command();
@@ -155,6 +181,7 @@ impl Tour {
         let mut disk = Disk::default();
         disk.put("had", content(), true);
         disk.put("lacked", content(), false);
+        disk.put("linked", content(), false);
         let mut tour = Self {
             engine: Engine::new(config, now),
             now,
@@ -172,6 +199,17 @@ impl Tour {
         };
         tour.settle();
         tour
+    }
+
+    /// A link; its metadata comes when everybody else has had time to hand in a wrong one.
+    fn link(&mut self) {
+        let linked = torrent("linked");
+        let guide = Guide { metadata: linked.info_bytes().clone(), ticks: 0 };
+        let source = PluginSource::linked("guide", move |_| Ok(SessionBox::new(guide)));
+        self.engine.add_plugin(source).unwrap();
+        let link = Magnet::new(*linked.info_hashes());
+        self.tell(Command::AddTorrent(Ticket(4), Box::new(AddTorrent::new(link))));
+        self.pass(GUIDE_WAITS + 1);
     }
 
     /// The torrent that is there: leechers come and are served in turns.

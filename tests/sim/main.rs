@@ -11,6 +11,7 @@ mod entries;
 mod extended;
 mod handles;
 mod liars;
+mod magnets;
 mod plugins;
 mod reads;
 mod session;

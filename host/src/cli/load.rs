@@ -11,8 +11,9 @@ use serde_json::{Value, json};
 use super::args::{Common, PluginSetting};
 use super::exit::{ExitCode, Failure};
 use super::screen::Screen;
+use crate::command::TorrentExtension;
 use crate::plugins::{Found, PluginLibrary, inspect, load, scan, shadow};
-use crate::session::{PluginReport, PluginSpec};
+use crate::session::{self, PluginReport, PluginSpec};
 
 /// A plugin file, and what became of it.
 #[derive(Debug)]
@@ -50,6 +51,11 @@ pub(super) fn load_all(common: &Common, screen: &Screen) -> Result<Vec<PluginFil
         path: found.path,
     };
     Ok(found.into_iter().enumerate().map(file).collect())
+}
+
+/// The extensions that come with the engine, unless they are not wanted.
+pub(super) fn default_extensions(common: &Common) -> Vec<TorrentExtension> {
+    if common.no_builtin_extensions { Vec::new() } else { session::default_extensions() }
 }
 
 /// Gives each loaded plugin its settings.

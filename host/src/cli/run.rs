@@ -118,7 +118,7 @@ fn carry_out(
     let params = SessionParams {
         settings,
         plugins: load::specs(&files, &common.plugin_set)?,
-        builtin_extensions: !common.no_builtin_extensions,
+        extensions: load::default_extensions(common),
         saved_state: state.load(screen),
     };
     if !plan.complete {

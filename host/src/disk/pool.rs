@@ -9,7 +9,7 @@ use parking_lot::{Condvar, Mutex};
 use super::files::OpenFiles;
 use super::piece;
 use super::schedule::{Finished, Schedule, Work};
-use crate::job::{DiskDone, DiskJob};
+use crate::job::{DiskDone, DiskJob, MetadataError};
 use crate::wire::BlockPool;
 
 /// A bounded number of threads that carry out [`DiskJob`]s. Clones are handles to the same threads.
@@ -225,6 +225,11 @@ impl Worker<'_> {
                     storage.delete_files();
                 }
                 self.answer(DiskDone::Closed { storage: storage.id() });
+                Finished::Nothing
+            }
+            Work::Metadata { storage, info, info_hashes } => {
+                let metainfo = MetadataError::check(info, &info_hashes).map(Box::new);
+                self.answer(DiskDone::Metadata { storage, metainfo });
                 Finished::Nothing
             }
             Work::Refused(answer) => {

@@ -14,7 +14,7 @@ use bytes::Bytes;
 use super::progress::Progress;
 use super::storage::Storage;
 use crate::job::{DiskDone, DiskError, DiskJob, ReadToken, StorageId};
-use crate::metainfo::{BlockSpan, PieceIndex};
+use crate::metainfo::{BlockSpan, InfoHashes, PieceIndex};
 
 /// Everything that waits to be done.
 #[derive(Default)]
@@ -41,6 +41,8 @@ pub(super) enum Work {
     CheckFinished(StorageId, Result<(), DiskError>),
     /// Nothing uses the storage any more: close its files, and answer.
     Close(Arc<Storage>, bool),
+    /// An info dictionary that is to be hashed and read.
+    Metadata { storage: StorageId, info: Bytes, info_hashes: InfoHashes },
     /// A job that could not be accepted.
     Refused(DiskDone),
 }
@@ -128,6 +130,9 @@ impl Schedule {
                 self.open(Storage::new(storage, layout, hashes, root));
             }
             DiskJob::Check { storage } => self.check(storage),
+            DiskJob::Metadata { storage, info, info_hashes } => {
+                self.ready.push_back(Ready::Other(Work::Metadata { storage, info, info_hashes }));
+            }
             DiskJob::Close { storage, delete_files } => self.close(storage, delete_files),
             DiskJob::Write { storage, span, data } => {
                 if !self.enqueue(storage, span.piece, PieceJob::Write { span, data }) {

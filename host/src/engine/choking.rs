@@ -94,7 +94,7 @@ impl State {
                     optimistic: connection.optimistic,
                     exempt: false,
                     // A seed gives nothing for anything: only what it sends counts.
-                    down_rate: if torrent.picker.is_finished() { 0 } else { connection.payload_down.rate() },
+                    down_rate: if torrent.is_finished() { 0 } else { connection.payload_down.rate() },
                     up_rate: connection.payload_up.rate().max(sent / held),
                     uploaded_since_unchoke: sent,
                     quota,

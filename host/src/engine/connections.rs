@@ -87,7 +87,7 @@ impl Engine {
         let Some((connection, torrent)) = self.state.pair(peer).filter(|(c, _)| !c.is_closing()) else {
             return;
         };
-        let info_hash = torrent.metainfo.info_hashes().truncated();
+        let info_hash = torrent.description.info_hashes().truncated();
         connection.outbox.push(&Handshake { reserved, info_hash, peer_id }.encode());
         self.state.transmit(peer);
     }
@@ -196,7 +196,7 @@ impl State {
         }
         let now = self.now;
         let t = self.torrent_mut(torrent).filter(|t| t.takes_peers())?;
-        let address = t.candidates.next(now, t.picker.is_finished())?;
+        let address = t.candidates.next(now, t.is_finished())?;
         self.connects_left -= 1;
         Some(address)
     }

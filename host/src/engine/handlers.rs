@@ -5,6 +5,7 @@ use std::time::Duration;
 use pilotfish_plugin::{ErrorCode, MessageOrigin, PeerHandle};
 
 use super::Engine;
+use super::metadata::Early;
 use super::state::State;
 use super::step::Step;
 use super::timers::Timer;
@@ -21,6 +22,9 @@ impl Engine {
     /// The default for each message.
     pub(super) fn default_handler(&mut self, peer: PeerHandle, message: Message, origin: MessageOrigin) {
         let state = &mut self.state;
+        if state.pair(peer).is_some_and(|(_, torrent)| !torrent.has_metadata()) {
+            return state.early_handler(peer, message);
+        }
         match message {
             Message::KeepAlive | Message::Port(_) | Message::Hash(_) | Message::Extended { .. } => {}
             Message::Choke => state.on_choke(peer),
@@ -54,6 +58,27 @@ impl Engine {
 }
 
 impl State {
+    /// The default for each message while it is not known how many pieces there are.
+    fn early_handler(&mut self, peer: PeerHandle, message: Message) {
+        match message {
+            Message::Choke => self.on_choke(peer),
+            Message::Unchoke => self.on_unchoke(peer),
+            Message::Interested => self.on_interested(peer),
+            Message::NotInterested => self.on_not_interested(peer),
+            Message::Have(piece) => self.on_early_have(peer, piece),
+            Message::Bitfield(bits) => self.on_early_pieces(peer, Some(Bitfield::from_wire_unsized(&bits))),
+            Message::HaveAll => self.on_early_pieces(peer, None),
+            Message::HaveNone => self.on_early_pieces(peer, Some(Bitfield::default())),
+            Message::AllowedFast(piece) => self.remember_early(peer, Early::AllowedFast(piece)),
+            Message::Suggest(piece) => self.remember_early(peer, Early::Suggest(piece)),
+            Message::Request(request) => self.on_request(peer, request),
+            Message::Unknown { .. } => self.peer_error(peer, ErrorCode::INVALID_MESSAGE),
+            // Nothing was asked for that could come, be refused or be taken back.
+            Message::Piece { .. } | Message::Cancel(_) | Message::Reject(_) => {}
+            Message::KeepAlive | Message::Port(_) | Message::Hash(_) | Message::Extended { .. } => {}
+        }
+    }
+
     fn on_choke(&mut self, peer: PeerHandle) {
         if let Some(connection) = self.peer_mut(peer) {
             connection.peer_choked = true;
@@ -129,12 +154,8 @@ impl State {
         let Some(has) = pieces(torrent.geometry().num_pieces()) else { return };
         connection.has = has;
         connection.bitfield_received = true;
-        connection.counted = true;
-        if connection.is_seed() {
-            torrent.picker.peer_is_seed();
-        } else {
-            torrent.picker.peer_joined(&connection.has);
-        }
+        self.count(peer);
+        let Some(connection) = self.peer_mut(peer) else { return };
         // A seed is interesting whatever it has. The others are looked at a moment later, or when they say more: so each
         // side has seen what the other has before it is asked for anything (as with libtorrent).
         if connection.is_seed() {
@@ -172,7 +193,7 @@ impl State {
         }
     }
 
-    fn on_allowed_fast(&mut self, peer: PeerHandle, raw: u32) {
+    pub(super) fn on_allowed_fast(&mut self, peer: PeerHandle, raw: u32) {
         let Some((connection, torrent)) = self.pair(peer) else { return };
         let Some(piece) = torrent.geometry().piece(raw) else { return };
         let full = connection.allowed_fast.len() >= MOST_ALLOWED_FAST;
@@ -183,7 +204,7 @@ impl State {
         self.request_blocks(peer);
     }
 
-    fn on_suggest(&mut self, peer: PeerHandle, raw: u32) {
+    pub(super) fn on_suggest(&mut self, peer: PeerHandle, raw: u32) {
         let most = self.settings.max_suggest_pieces as usize;
         let Some((connection, torrent)) = self.pair(peer) else { return };
         let Some(piece) = torrent.geometry().piece(raw) else { return };
@@ -221,7 +242,7 @@ impl State {
         if !connection.is_established() || !torrent.files_checked || !connection.upload_only() {
             return;
         }
-        if torrent.picker.is_finished() {
+        if torrent.is_finished() {
             self.steps.push_back(Step::AskDisconnect(peer, ErrorCode::UPLOAD_UPLOAD_CONNECTION));
         } else if !connection.interesting && connection.bitfield_received {
             self.steps.push_back(Step::AskDisconnect(peer, ErrorCode::UNINTERESTING_UPLOAD_PEER));

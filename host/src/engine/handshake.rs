@@ -27,7 +27,7 @@ impl Engine {
         if outgoing {
             let answers = ours
                 .and_then(|torrent| self.state.torrent(torrent))
-                .is_some_and(|torrent| torrent.metainfo.info_hashes().answers_to(&info_hash));
+                .is_some_and(|torrent| torrent.description.info_hashes().answers_to(&info_hash));
             if !answers {
                 self.state.peer_error(peer, ErrorCode::INVALID_INFO_HASH);
             }
@@ -277,7 +277,7 @@ impl State {
         let finished = connection
             .torrent
             .and_then(|t| self.torrent(t))
-            .is_some_and(|torrent| torrent.picker.is_finished());
+            .is_some_and(crate::torrent::Torrent::is_finished);
         let ours = ExtensionHandshake {
             messages: ENGINE_EXTENSIONS.iter().map(|(name, id)| (name.as_bytes().to_vec(), *id)).collect(),
             port: self.listen_port().filter(|_| connection.outgoing),
@@ -307,8 +307,11 @@ impl State {
     }
 
     /// What we have, in the shortest way that the peer understands.
-    fn send_bitfield(&mut self, peer: PeerHandle) {
+    pub(super) fn send_bitfield(&mut self, peer: PeerHandle) {
         let Some((connection, torrent)) = self.pair(peer) else { return };
+        if !torrent.has_metadata() || connection.bitfield_sent || !connection.is_established() {
+            return;
+        }
         let fast = connection.fast();
         if fast && torrent.picker.is_seed() {
             self.send_and_tell(peer, &Message::HaveAll);

@@ -118,7 +118,9 @@ impl Engine {
             Message::Suggest(_) if !fast => Some(ErrorCode::INVALID_SUGGEST),
             Message::Reject(_) if !fast => Some(ErrorCode::INVALID_REJECT),
             Message::AllowedFast(_) if !fast => Some(ErrorCode::INVALID_ALLOW_FAST),
-            Message::Bitfield(bits) if bits.len() != num_pieces.div_ceil(8) as usize => {
+            Message::Bitfield(bits)
+                if torrent.has_metadata() && bits.len() != num_pieces.div_ceil(8) as usize =>
+            {
                 Some(ErrorCode::INVALID_BITFIELD_SIZE)
             }
             Message::Piece { piece, start, data } if !data.is_empty() => {
@@ -196,14 +198,15 @@ impl Engine {
     fn grant_allowed_fast(&mut self, peer: PeerHandle) {
         let k = self.state.settings.allowed_fast_set_size as usize;
         let Some((connection, torrent)) = self.state.pair(peer) else { return };
-        if !connection.fast()
+        if !torrent.has_metadata()
+            || !connection.fast()
             || std::mem::replace(&mut connection.allowed_fast_sent, true)
             || connection.upload_only()
         {
             return;
         }
         let geometry = torrent.geometry();
-        let hash = torrent.metainfo.info_hashes().truncated();
+        let hash = torrent.description.info_hashes().truncated();
         let set = allowed_fast(connection.remote.ip(), &hash, geometry.num_pieces(), k);
         let lacks: Vec<u32> = set.into_iter().filter(|piece| !connection.has.get(*piece)).collect();
         connection.granted_fast.extend(lacks.iter().filter_map(|piece| geometry.piece(*piece)));
@@ -306,9 +309,13 @@ impl Engine {
     fn deliver_bitfield(&mut self, peer: PeerHandle, origin: MessageOrigin, bits: &Bytes) -> bool {
         let Some((_, torrent)) = self.state.pair(peer) else { return false };
         // The size was checked; the spare bits are cleared here, and the value is not the engine's own.
-        let len = torrent.geometry().num_pieces();
-        let Some(bitfield) = Bitfield::from_wire(bits, len) else { return false };
-        let lent = LentBitfield::new(bitfield.as_bytes(), len);
+        let bitfield = match torrent.has_metadata() {
+            true => Bitfield::from_wire(bits, torrent.geometry().num_pieces()),
+            // Nobody knows how many of the bits are pieces.
+            false => Some(Bitfield::from_wire_unsized(bits)),
+        };
+        let Some(bitfield) = bitfield else { return false };
+        let lent = LentBitfield::new(bitfield.as_bytes(), bitfield.len());
         self.first_handled(peer, origin, PeerHooks::on_bitfield, |p, cx| p.on_bitfield(cx, lent))
     }
 

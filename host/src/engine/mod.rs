@@ -16,7 +16,7 @@
 //! | `inbound`, `handlers` | a message on its way through the chain; the defaults behind it |
 //! | `connections`, `handshake` | connections come and go; both handshakes |
 //! | `download`, `upload`, `pieces`, `reads` | requesting blocks, serving them, what becomes of pieces, reading for plugins |
-//! | `torrents` | torrents come, are checked, pause, finish, and go |
+//! | `torrents`, `metadata` | torrents come, are checked, pause, finish, and go; those that begin with a link |
 //! | `ciphers` | encryption that plugins switch on |
 //! | `tick`, `choking`, `timers` | deadlines |
 //! | `host_api` | the functions that plugins call |
@@ -32,6 +32,7 @@ mod handshake;
 mod host_api;
 mod inbound;
 mod input;
+mod metadata;
 mod output;
 mod pieces;
 mod plugins;

@@ -22,6 +22,7 @@ impl Engine {
             DiskDone::Written { storage, span, result } => self.state.on_block_written(storage, span, result),
             DiskDone::Hashed { storage, piece, passed } => self.on_hashed(storage, piece, passed),
             DiskDone::Read { token, data, .. } => self.state.on_read(token, data),
+            DiskDone::Metadata { storage, metainfo } => self.on_metadata(storage, metainfo),
             DiskDone::Closed { storage } => self.on_closed(storage),
         }
     }
@@ -177,7 +178,7 @@ impl State {
     /// Counts a piece for the files that it belongs to.
     fn note_files(&mut self, torrent: TorrentHandle, piece: PieceIndex, announce: bool) {
         let Some(t) = self.torrent_mut(torrent) else { return };
-        let layout = t.layout().clone();
+        let layout = t.layout.clone();
         let mut complete = Vec::new();
         for span in layout.spans(layout.geometry().whole(piece)) {
             if let Some(left) = t.pieces_left.get_mut(span.file) {

@@ -19,7 +19,7 @@ impl State {
         let count = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
         Some(TorrentStatus {
             name: t.name().to_owned(),
-            info_hashes: *t.metainfo.info_hashes(),
+            info_hashes: *t.description.info_hashes(),
             state: t.state,
             paused: t.paused || self.paused,
             error: t.error.clone(),

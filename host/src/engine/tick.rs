@@ -121,7 +121,7 @@ impl State {
     fn schedule_torrent_tick(&mut self, torrent: TorrentHandle, ticks: bool) {
         let now = self.now;
         let Some(t) = self.torrent_mut(torrent) else { return };
-        let finished = t.picker.is_finished();
+        let finished = t.is_finished();
         let reconnect = if t.takes_peers() { t.candidates.next_deadline(now, finished) } else { None };
         let busy = ticks || !t.peers.is_empty() || t.payload_down.rate() > 0 || t.payload_up.rate() > 0;
         let at = if busy { Some(now + TICK) } else { reconnect.map(|at| at.max(now + TICK)) };

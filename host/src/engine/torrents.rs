@@ -4,7 +4,8 @@ use std::path::PathBuf;
 
 use pilotfish_plugin::rt::abi_stable::std_types::ROption;
 use pilotfish_plugin::{
-    ErrorCode, Operation, SessionHooks, Severity, TorrentHandle, TorrentHooks, TorrentState, Userdata,
+    ErrorCode, Operation, PeerSource, SessionHooks, Severity, TorrentHandle, TorrentHooks, TorrentState,
+    Userdata,
 };
 
 use super::Engine;
@@ -14,7 +15,7 @@ use super::step::Step;
 use crate::alert::AlertKind;
 use crate::command::{AddTorrent, AddTorrentError, Answer, Command, Ticket};
 use crate::job::{DiskError, DiskJob, StorageId};
-use crate::metainfo::Metainfo;
+use crate::metainfo::{Description, Magnet, Metainfo};
 use crate::peer::Meter;
 use crate::torrent::{Begun, CandidateLimits, Candidates, Picker, Priority, Torrent};
 use crate::wire::EntryTree;
@@ -64,11 +65,14 @@ impl Engine {
         asked: Result<Box<AddTorrent>, AddTorrentError>,
     ) {
         let asked = asked.and_then(|torrent| match self.state.phase {
+            SessionPhase::Running if torrent.description.info_hashes().v1().is_none() => {
+                Err(AddTorrentError::V2Only)
+            }
             SessionPhase::Running => Ok(torrent),
             _ => Err(AddTorrentError::ShuttingDown),
         });
         let result = asked.map(|torrent| {
-            let hashes = *torrent.metainfo.info_hashes();
+            let hashes = *torrent.description.info_hashes();
             let known = [Some(hashes.truncated()), Some(hashes.best())].into_iter().flatten();
             let known = known.filter_map(|hash| self.state.by_hash.get(&hash).copied()).next();
             known.unwrap_or_else(|| self.insert_torrent(*torrent))
@@ -85,7 +89,11 @@ impl Engine {
     }
 
     fn insert_torrent(&mut self, asked: AddTorrent) -> TorrentHandle {
-        let peers = asked.peers.clone();
+        let mut peers = asked.peers.clone();
+        if let Description::Magnet(magnet) = &asked.description {
+            // As with libtorrent: nobody told us but the user.
+            peers.extend(magnet.peers.iter().map(|peer| (*peer, PeerSource::NONE)));
+        }
         let userdata = asked.userdata;
         let extensions = asked.extensions.clone();
         let torrent = self.state.new_torrent(asked);
@@ -161,11 +169,17 @@ impl Engine {
         self.tell_torrent(torrent, TorrentHooks::on_files_checked, |p, cx| p.on_files_checked(cx));
         self.pump();
         self.release_held(torrent);
+        // Those that sent us the metadata are still here.
+        for peer in self.state.peers_of(torrent) {
+            self.state.update_interest(peer);
+            self.state.request_blocks(peer);
+        }
+        self.pump();
         self.connect_peers(torrent);
     }
 
     /// Changes the state, and tells everyone.
-    fn set_state(&mut self, torrent: TorrentHandle, state: TorrentState) {
+    pub(super) fn set_state(&mut self, torrent: TorrentHandle, state: TorrentState) {
         let Some(t) = self.state.torrent_mut(torrent).filter(|t| t.state != state) else { return };
         let previous = std::mem::replace(&mut t.state, state);
         let name = t.name().to_owned();
@@ -278,6 +292,15 @@ impl Engine {
         self.state.disk(DiskJob::Check { storage });
     }
 
+    /// A torrent cannot go on, and says why.
+    pub(super) fn stop_for(&mut self, torrent: TorrentHandle, error: String) {
+        if let Some(t) = self.state.torrent_mut(torrent) {
+            t.error = Some(error);
+            t.paused = true;
+            self.disconnect_all(torrent, ErrorCode::TORRENT_PAUSED);
+        }
+    }
+
     /// A file cannot be read or written: the torrent stops, and says why.
     pub(super) fn on_file_error(&mut self, torrent: TorrentHandle, file: String, error: String) {
         let Some(t) = self.state.torrent_mut(torrent).filter(|t| t.error.is_none()) else { return };
@@ -377,18 +400,24 @@ impl State {
         let storage = StorageId(self.fresh_id());
         let save_path = asked.save_path.unwrap_or_else(|| self.settings.save_path.clone());
         let limits = self.candidate_limits();
-        let hashes = *asked.metainfo.info_hashes();
-        let layout = asked.metainfo.layout().clone();
+        let hashes = *asked.description.info_hashes();
+        let layout = asked.description.layout();
+        let state = match asked.description {
+            Description::Magnet(_) => TorrentState::DOWNLOADING_METADATA,
+            Description::Metainfo(_) => TorrentState::CHECKING_RESUME_DATA,
+        };
         let torrent = self.insert_torrent(|handle| Torrent {
             handle,
             picker: Picker::new(layout.geometry()),
             candidates: Candidates::new(limits),
             pieces_left: pieces_per_file(&layout),
-            metainfo: asked.metainfo,
+            layout,
+            metadata_from: None,
+            description: asked.description,
             storage,
             save_path,
             userdata: asked.userdata,
-            state: TorrentState::CHECKING_RESUME_DATA,
+            state,
             paused: asked.paused,
             pause_asked: None,
             check_only: asked.check_only,
@@ -429,8 +458,9 @@ impl State {
     }
 
     /// Tells the disk of a torrent, once; not while one that was removed still writes or deletes the same files.
-    fn open_storage(&mut self, torrent: TorrentHandle) {
-        let Some(t) = self.torrent(torrent).filter(|t| !t.opened) else { return };
+    pub(super) fn open_storage(&mut self, torrent: TorrentHandle) {
+        let Some(t) = self.torrent(torrent).filter(|t| !t.opened && !t.removing) else { return };
+        let Some(metainfo) = t.description.metainfo() else { return };
         let same =
             |other: &Torrent| other.removing && other.save_path == t.save_path && other.name() == t.name();
         if self.by_storage.values().filter_map(|other| self.torrent(*other)).any(same) {
@@ -438,8 +468,8 @@ impl State {
         }
         let job = DiskJob::Open {
             storage: t.storage,
-            layout: t.layout().clone(),
-            hashes: t.metainfo.hashes().clone(),
+            layout: t.layout.clone(),
+            hashes: metainfo.hashes().clone(),
             root: t.save_path.clone(),
         };
         if let Some(t) = self.torrent_mut(torrent) {
@@ -475,12 +505,12 @@ impl Torrent {
         begun.into_iter().for_each(|piece| self.picker.failed(piece));
         geometry.pieces().for_each(|piece| self.picker.unset_have(piece));
         self.pieces_checked = 0;
-        self.pieces_left = pieces_per_file(self.metainfo.layout());
+        self.pieces_left = pieces_per_file(&self.layout);
     }
 }
 
 /// How many pieces each file has a part in.
-fn pieces_per_file(layout: &crate::metainfo::FileLayout) -> Vec<u32> {
+pub(super) fn pieces_per_file(layout: &crate::metainfo::FileLayout) -> Vec<u32> {
     let length = u64::from(layout.geometry().piece_length());
     let pieces = layout.files().iter().map(|file| match file.length {
         0 => 0,
@@ -496,13 +526,21 @@ fn pieces_per_file(layout: &crate::metainfo::FileLayout) -> Vec<u32> {
 pub(super) fn read_params(params: &EntryTree) -> Result<AddTorrent, String> {
     let bytes = |key: &[u8]| params.get(EntryTree::ROOT, key).and_then(|id| params.bytes(id));
     let int = |key: &[u8]| params.get(EntryTree::ROOT, key).and_then(|id| params.int(id));
-    let file = bytes(b"torrent").ok_or("the parameters name no torrent")?;
-    let metainfo = Metainfo::parse(file).map_err(|error| error.to_string())?;
+    let description = match (bytes(b"torrent"), bytes(b"magnet")) {
+        (Some(file), _) => Description::from(Metainfo::parse(file).map_err(|error| error.to_string())?),
+        (None, Some(link)) => magnet(&String::from_utf8_lossy(link))?,
+        (None, None) => return Err("the parameters name no torrent".to_owned()),
+    };
     let save_path = bytes(b"save_path").map(|path| PathBuf::from(String::from_utf8_lossy(path).into_owned()));
     Ok(AddTorrent {
         save_path,
         paused: int(b"paused").unwrap_or(0) != 0,
         userdata: Userdata(int(b"userdata").unwrap_or(0).cast_unsigned()),
-        ..AddTorrent::new(metainfo)
+        ..AddTorrent::new(description)
     })
+}
+
+/// A link to a torrent that can be downloaded.
+fn magnet(link: &str) -> Result<Description, String> {
+    Ok(Magnet::parse(link).map_err(|error| error.to_string())?.into())
 }

@@ -62,6 +62,9 @@ pub struct Geometry {
 }
 
 impl Geometry {
+    /// Of a torrent whose info dictionary is not known yet: no pieces.
+    pub const UNKNOWN: Self = Self { total: 0, piece_length: BLOCK_SIZE, num_pieces: 0 };
+
     /// Cuts `total` bytes into pieces of `piece_length` bytes, the last one shorter.
     ///
     /// # Errors
@@ -91,7 +94,7 @@ impl Geometry {
         self.piece_length
     }
 
-    /// At least one.
+    /// At least one, unless it is [`UNKNOWN`](Self::UNKNOWN).
     pub fn num_pieces(self) -> u32 {
         self.num_pieces
     }
@@ -226,6 +229,11 @@ impl FileLayout {
         }
         check_clashes(&files)?;
         Ok(Self { name: name.into(), geometry: Geometry::new(total, piece_length)?, files })
+    }
+
+    /// Of a torrent whose info dictionary is not known yet: no files.
+    pub fn unknown(name: impl Into<String>) -> Self {
+        Self { name: name.into(), geometry: Geometry::UNKNOWN, files: Vec::new() }
     }
 
     /// The torrent's name, which is the first component of every path.

@@ -4,6 +4,7 @@
 //! [`Creator`] makes one. Nothing here opens a file.
 
 mod create;
+mod description;
 mod error;
 mod hash;
 mod info_v1;
@@ -19,6 +20,7 @@ use sha1::{Digest, Sha1};
 use crate::wire::bencode::{Dict, Document, Limits, Value};
 
 pub use create::{CreateOptions, Creator, NewFile};
+pub use description::Description;
 pub use error::MetainfoError;
 pub use hash::{InfoHashes, PieceDigest, PieceHasher, PieceHashes};
 pub use layout::{

@@ -98,6 +98,14 @@ pub struct Connection {
 
     /// What the peer has.
     pub has: Bitfield,
+    /// The peer has everything, however much that will turn out to be.
+    pub has_all_early: bool,
+    /// Pieces that it allowed, and suggested, before it was known how many there are.
+    pub allowed_early: Vec<u32>,
+    /// As above.
+    pub suggested_early: Vec<u32>,
+    /// The peer is believed to have the metadata: until a plugin hears otherwise.
+    pub has_metadata: bool,
     /// The peer said what it has: bitfield, have-all or have-none.
     pub bitfield_received: bool,
     /// Our own bitfield, or what stands for it, has gone out.
@@ -198,6 +206,10 @@ impl Connection {
             optimistic: false,
             allowed_fast_sent: false,
             has: Bitfield::new(0),
+            has_all_early: false,
+            allowed_early: Vec::new(),
+            suggested_early: Vec::new(),
+            has_metadata: true,
             bitfield_received: false,
             bitfield_sent: false,
             in_handshake: true,
@@ -302,7 +314,7 @@ impl Connection {
             .with(PeerFlags::OUTGOING, self.outgoing)
             .with(PeerFlags::LOCAL_NETWORK, local)
             .with(PeerFlags::FAILED, failed)
-            .with(PeerFlags::HAS_METADATA, true)
+            .with(PeerFlags::HAS_METADATA, self.has_metadata)
             .with(PeerFlags::IN_HANDSHAKE, self.in_handshake)
     }
 }

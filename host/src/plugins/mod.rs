@@ -11,6 +11,7 @@
 //! What is loaded stays mapped until the process ends: where `dlclose` does unmap a library, any thread, destructor or
 //! `&'static str` of its that is still around is a use after free.
 
+pub mod builtin;
 pub mod directory;
 pub mod loader;
 pub mod manifest;

@@ -4,11 +4,11 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
 
-use pilotfish_plugin::{PeerHandle, TorrentHandle, TorrentState, Userdata};
+use pilotfish_plugin::{PeerHandle, PluginId, TorrentHandle, TorrentState, Userdata};
 
 use super::{Candidates, Picker};
 use crate::job::StorageId;
-use crate::metainfo::{FileLayout, Geometry, Metainfo};
+use crate::metainfo::{Description, FileLayout, Geometry};
 use crate::peer::Meter;
 
 /// One torrent of a session.
@@ -16,8 +16,12 @@ use crate::peer::Meter;
 pub struct Torrent {
     /// Its handle.
     pub handle: TorrentHandle,
-    /// What it is.
-    pub metainfo: Metainfo,
+    /// What is known of it.
+    pub description: Description,
+    /// Where its pieces lie: it has none until its metadata is known.
+    pub layout: Arc<FileLayout>,
+    /// Whose info dictionary is being looked at.
+    pub metadata_from: Option<PluginId>,
     /// Its files' name at the disk.
     pub storage: StorageId,
     /// The folder that holds them.
@@ -73,17 +77,22 @@ pub struct Torrent {
 impl Torrent {
     /// Its numbers.
     pub fn geometry(&self) -> Geometry {
-        self.metainfo.layout().geometry()
-    }
-
-    /// Where its pieces lie.
-    pub fn layout(&self) -> &Arc<FileLayout> {
-        self.metainfo.layout()
+        self.layout.geometry()
     }
 
     /// Its name.
     pub fn name(&self) -> &str {
-        self.metainfo.name()
+        self.layout.name()
+    }
+
+    /// Whether its info dictionary is known.
+    pub fn has_metadata(&self) -> bool {
+        self.description.metainfo().is_some()
+    }
+
+    /// Whether all pieces that are wanted are there.
+    pub fn is_finished(&self) -> bool {
+        self.has_metadata() && self.picker.is_finished()
     }
 
     /// Whether blocks are to be requested at all.
@@ -91,9 +100,9 @@ impl Torrent {
         self.files_checked && !self.paused && !self.picker.is_finished()
     }
 
-    /// Whether peers can be served.
+    /// Whether peers can be served, or have the metadata that is missing.
     pub fn takes_peers(&self) -> bool {
-        self.files_checked && !self.paused && !self.check_only && !self.removing
+        (self.files_checked || !self.has_metadata()) && !self.paused && !self.check_only && !self.removing
     }
 
     /// Verified bytes.

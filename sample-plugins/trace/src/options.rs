@@ -14,12 +14,14 @@ const TIMES: [(&str, Command); 3] =
     [("pause_at", Command::Pause), ("resume_at", Command::Resume), ("add_at", Command::Attach)];
 
 /// Hooks that write no line, and so can be neither vetoed nor made to panic.
-const SILENT: [&str; 8] = [
+const SILENT: [&str; 10] = [
     "alert_mask",
     "drain",
     "on_block_read",
-    "torrent_removed",
+    "on_metadata",
+    "on_metadata_failed",
     "on_removed",
+    "torrent_removed",
     "type_name",
     "unchoke_score",
     "wants_fragments",

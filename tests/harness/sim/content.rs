@@ -30,11 +30,19 @@ impl Content {
         Self::folder(seed, &[length], piece_length)
     }
 
+    /// As [`random`](Self::random), but private (BEP 27).
+    pub fn private(seed: u64, length: usize, piece_length: u32) -> Self {
+        Self::made(seed, &[length], CreateOptions { private: true, ..options(piece_length) })
+    }
+
     /// A torrent of several files of random data.
     pub fn folder(seed: u64, lengths: &[usize], piece_length: u32) -> Self {
+        Self::made(seed, lengths, options(piece_length))
+    }
+
+    fn made(seed: u64, lengths: &[usize], options: CreateOptions) -> Self {
         let mut data = vec![0; lengths.iter().sum()];
         StdRng::seed_from_u64(seed).fill_bytes(&mut data);
-        let options = CreateOptions { piece_length: Some(piece_length), ..CreateOptions::default() };
         let file = |(i, length): (usize, &usize)| NewFile {
             path: Path::new(&format!("{i}.bin")).to_owned(),
             length: *length as u64,
@@ -81,4 +89,8 @@ pub(super) fn number(offset: u64) -> [u8; 8] {
 /// Whether a numbered block is right; looks at its first bytes only.
 pub(super) fn is_numbered(offset: u64, data: &Bytes) -> bool {
     data.starts_with(&number(offset))
+}
+
+fn options(piece_length: u32) -> CreateOptions {
+    CreateOptions { piece_length: Some(piece_length), ..CreateOptions::default() }
 }

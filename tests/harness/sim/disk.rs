@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use pilotfish::job::{DiskDone, DiskError, DiskJob, ReadToken, StorageId};
+use pilotfish::job::{DiskDone, DiskError, DiskJob, MetadataError, ReadToken, StorageId};
 use pilotfish::metainfo::{BlockSpan, FileLayout, Geometry, PieceHashes, PieceIndex};
 use pilotfish::wire::BlockPool;
 use rand::RngExt;
@@ -140,6 +140,10 @@ impl Disk {
                 Outcome::visit(Visit::Open(storage))
             }
             DiskJob::Check { storage } => self.check(storage),
+            DiskJob::Metadata { storage, info, info_hashes } => {
+                let metainfo = MetadataError::check(info, &info_hashes).map(Box::new);
+                Outcome::visit(Visit::Answer(Box::new(DiskDone::Metadata { storage, metainfo })))
+            }
             DiskJob::Write { storage, span, data } => {
                 assert_eq!(data.len(), span.len as usize, "a block and its data differ in length");
                 let refused = DiskDone::Written { storage, span, result: Err(error("open", "closed")) };

@@ -178,6 +178,8 @@ probe! {
     on_files_checked() -> (), ;
     on_state(state: TorrentState) -> (), state.name();
     on_add_peer(a: SocketAddr, s: PeerSource, all: PeerSource, f: AddPeerFlags, refusal: Refusal) -> (), a;
+    on_metadata() -> (), ;
+    on_metadata_failed() -> (), ;
     on_block_read(block: PeerRequest, data: &[u8], error: ErrorCode) -> (), shown(block), data.len();
     on_removed() -> (), ;
     {

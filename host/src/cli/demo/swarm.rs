@@ -164,7 +164,7 @@ impl Runner {
         let params = SessionParams {
             settings: settings(name, common)?,
             plugins: load::specs(files, &plugin_settings(name, stage, files, common))?,
-            builtin_extensions: !common.no_builtin_extensions,
+            extensions: load::default_extensions(common),
             saved_state: Vec::new(),
         };
         let failed = |error: String| Failure::new(ExitCode::Other, format!("{name}: {error}"));

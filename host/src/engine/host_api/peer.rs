@@ -134,6 +134,11 @@ host_functions! {
         YES
     }
 
+    fn set_has_metadata(state, peer: PeerHandle, has: u8) {
+        state.peer_mut(peer)?.has_metadata = has != 0;
+        YES
+    }
+
     fn time_of_last_unchoke(state, peer: PeerHandle, out: &mut u64) {
         let connection = state.peer(peer)?;
         let at = connection.last_unchoke.unwrap_or(connection.created);

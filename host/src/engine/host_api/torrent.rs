@@ -1,5 +1,6 @@
 //! libtorrent's `torrent_handle`, as far as plugins have use for it.
 
+use pilotfish_plugin::rt::abi_stable::std_types::RSlice;
 use pilotfish_plugin::rt::{Endpoint, Sink};
 use pilotfish_plugin::{
     InfoHashes, PeerHandle, PeerRequest, PeerSource, PieceIndex, TorrentBox, TorrentHandle, TorrentState,
@@ -32,7 +33,7 @@ pub(super) fn words(handles: impl IntoIterator<Item = u64>) -> Vec<u8> {
 
 host_functions! {
     fn info_hashes(state, torrent: TorrentHandle, out: &mut InfoHashes) {
-        *out = plugin_hashes(state.torrent(torrent)?.metainfo.info_hashes());
+        *out = plugin_hashes(state.torrent(torrent)?.description.info_hashes());
         YES
     }
 
@@ -155,8 +156,16 @@ host_functions! {
         yes_if(state.read_block(torrent, *block))
     }
 
+    fn has_metadata(state, torrent: TorrentHandle) {
+        yes_if(state.torrent(torrent)?.has_metadata())
+    }
+
+    fn set_metadata(state, torrent: TorrentHandle, info: RSlice<'_, u8>) {
+        yes_if(state.offer_metadata(torrent, info.as_slice()))
+    }
+
     fn metadata(state, torrent: TorrentHandle, out: Sink<'_>) {
-        out.put(state.torrent(torrent)?.metainfo.info_bytes());
+        out.put(state.torrent(torrent)?.description.metainfo()?.info_bytes());
         YES
     }
 
@@ -166,6 +175,6 @@ host_functions! {
     }
 
     fn is_private(state, torrent: TorrentHandle) {
-        yes_if(state.torrent(torrent)?.metainfo.private())
+        yes_if(state.torrent(torrent)?.description.metainfo()?.private())
     }
 }
