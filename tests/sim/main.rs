@@ -12,6 +12,7 @@ mod extended;
 mod handles;
 mod inbound;
 mod liars;
+mod outbound;
 mod plugins;
 mod reads;
 mod session;
