@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use pilotfish_plugin::rt::{HookStatus, LINKED_TAKE_PANIC, Sink};
 use pilotfish_plugin::{
     AlertCategory, PeerSource, PieceIndex, SessionBox, SessionContext, SessionPlugin, TorrentBox,
@@ -26,6 +27,8 @@ pub enum Command {
     },
     /// These categories of alerts are wanted besides those of the setting `alert_mask`.
     Subscribed(AlertCategory),
+    /// Asks for a torrent's info dictionary; answered by [`Answer::Metadata`].
+    Metadata(Ticket, TorrentHandle),
     /// Pauses a torrent.
     PauseTorrent(TorrentHandle),
     /// Resumes a torrent.
@@ -83,6 +86,8 @@ pub enum Answer {
     Plugin(Result<(), String>),
     /// A torrent's figures; `None` if it is gone.
     Status(Option<Box<TorrentStatus>>),
+    /// A torrent's info dictionary, as it was written; `None` if it is not known, or the torrent is gone.
+    Metadata(Option<Bytes>),
     /// Per plugin, the bencoded dictionary that it keeps.
     State(Vec<(String, Vec<u8>)>),
 }

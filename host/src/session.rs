@@ -42,6 +42,7 @@ use std::sync::mpsc::sync_channel;
 use std::thread::{self, JoinHandle, ThreadId};
 use std::time::Duration;
 
+use bytes::Bytes;
 use parking_lot::Mutex;
 use pilotfish_plugin::{AlertCategory, PeerSource, PieceIndex, TorrentHandle};
 
@@ -309,6 +310,17 @@ impl Session {
     pub fn status(&self, torrent: TorrentHandle) -> Result<Option<TorrentStatus>, SessionError> {
         match self.ask(|ticket| Command::Status(ticket, torrent))? {
             Answer::Status(status) => Ok(status.map(|status| *status)),
+            _ => Err(SessionError::Closed),
+        }
+    }
+
+    /// A torrent's info dictionary, as it was written. `None` if it is not known, or the torrent is gone.
+    ///
+    /// # Errors
+    /// The session has ended.
+    pub fn metadata(&self, torrent: TorrentHandle) -> Result<Option<Bytes>, SessionError> {
+        match self.ask(|ticket| Command::Metadata(ticket, torrent))? {
+            Answer::Metadata(info) => Ok(info),
             _ => Err(SessionError::Closed),
         }
     }

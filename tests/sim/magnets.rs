@@ -284,3 +284,17 @@ fn a_link_to_a_torrent_of_version_two_alone_is_refused() {
     let answer = sim.ask(leech, |ticket| Command::AddTorrent(ticket, add));
     assert!(matches!(answer, Answer::Added(Err(_))), "{answer:?}");
 }
+
+#[test]
+fn a_link_that_selects_files_gets_their_pieces_and_no_others() {
+    let mut sim = Sim::new(512);
+    // Files of a piece and a half.
+    let content = Content::folder(512, &[24_576; 6], 16_384);
+    let [seed, leech] = [node(&mut sim, talkative()), node(&mut sim, talkative())];
+    sim.seed(seed, &content);
+    let torrent = add(&mut sim, leech, Magnet { select_only: vec![0..=0, 4..=4], ..link(&content) });
+    sim.introduce(leech, torrent, seed);
+    sim.run_until_finished(LIMIT, &[(leech, torrent)]);
+    let status = sim.status(leech, torrent);
+    assert_eq!((status.state, status.num_pieces, status.total_pieces), (TorrentState::FINISHED, 4, 9));
+}

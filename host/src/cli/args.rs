@@ -53,19 +53,19 @@ pub(super) struct Common {
     /// Set KEY of the plugin NAME; may be repeated.
     #[arg(long, value_name = "NAME.KEY=VALUE", global = true, help_heading = "Plugins")]
     pub(super) plugin_set: Vec<PluginSetting>,
-    /// Where plugins' state is kept from one run to the next: the file plugins.state in this folder. Without it:
-    /// pilotfish in the user's state folder.
-    #[arg(long, value_name = "DIR", global = true, help_heading = "Plugins")]
-    pub(super) state_dir: Option<PathBuf>,
-    /// Neither read nor write plugins' state.
-    #[arg(long, global = true, help_heading = "Plugins", conflicts_with = "state_dir")]
-    pub(super) no_state: bool,
     /// Load no plugins, whatever else is said.
     #[arg(long, global = true, help_heading = "Plugins")]
     pub(super) no_plugins: bool,
     /// Switch off the extensions that are built in.
     #[arg(long, global = true, help_heading = "Plugins")]
     pub(super) no_builtin_extensions: bool,
+    /// Where things are kept from one run to the next: what plugins want to keep, and the metadata of magnet links. Without
+    /// it: pilotfish in the user's state folder.
+    #[arg(long, value_name = "DIR", global = true)]
+    pub(super) state_dir: Option<PathBuf>,
+    /// Keep nothing from one run to the next, and use nothing that was kept.
+    #[arg(long, global = true, conflicts_with = "state_dir")]
+    pub(super) no_state: bool,
     /// Change a setting of the engine; may be repeated. `--help` lists them.
     #[arg(long, value_name = "SETTING=VALUE", global = true)]
     pub(super) set: Vec<Assignment>,
@@ -97,7 +97,7 @@ pub(super) struct Session {
 /// Download torrents, and exit when all of them are finished. What is there already is checked and kept.
 #[derive(Debug, clap::Args)]
 pub(super) struct Download {
-    /// The .torrent files.
+    /// .torrent files, and magnet links.
     #[arg(required = true, value_name = "TORRENT")]
     pub(super) torrents: Vec<PathBuf>,
     /// The folder that will hold what is downloaded.
@@ -123,7 +123,7 @@ pub(super) struct Seed {
 /// Run a session as told, with any number of torrents: download what is missing, upload what is there.
 #[derive(Debug, clap::Args)]
 pub(super) struct Run {
-    /// The .torrent files.
+    /// .torrent files, and magnet links.
     #[arg(value_name = "TORRENT")]
     pub(super) torrents: Vec<PathBuf>,
     /// The folder that holds, or will hold, the data.
@@ -173,10 +173,10 @@ pub(super) struct Create {
     pub(super) source: Option<String>,
 }
 
-/// Show what a .torrent file says.
+/// Show what a .torrent file, or a magnet link, says.
 #[derive(Debug, clap::Args)]
 pub(super) struct Show {
-    /// The .torrent file.
+    /// The .torrent file, or the link.
     pub(super) torrent: PathBuf,
     /// List the files, too.
     #[arg(long)]

@@ -75,6 +75,13 @@ impl Goal {
         self.torrents.entry(torrent).or_insert(new);
     }
 
+    /// It is known now what a torrent is.
+    pub(super) fn describe(&mut self, handle: TorrentHandle, name: &str, total: u64) {
+        if let Some(torrent) = self.torrents.get_mut(&handle) {
+            (torrent.name, torrent.total) = (name.to_owned(), total);
+        }
+    }
+
     /// An alert came. Progress is read off the figures instead: they say where a torrent stands now.
     pub(super) fn hear(&mut self, alert: &AlertKind) {
         match alert {

@@ -8,6 +8,7 @@ mod create;
 mod demo;
 mod exit;
 mod goal;
+mod known;
 mod load;
 mod plugins;
 mod progress;

@@ -37,6 +37,10 @@ pub(super) trait Progress {
     fn hello(&mut self, _: &[PluginLine]) {}
     /// A torrent was added.
     fn added(&mut self, _: &Shown) {}
+    /// A torrent that began with a link has its metadata.
+    fn described(&mut self, torrent: &Shown) {
+        self.added(torrent);
+    }
     /// Something happened. What people should read has been said already.
     fn alert(&mut self, _: &Alert, _: Option<&Shown>) {}
     /// The figures of every torrent; about once per second.

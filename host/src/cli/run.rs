@@ -8,13 +8,14 @@ use pilotfish_plugin::{AlertCategory, Level};
 use super::args::{Common, Download, ExitWhen, Run, Seed, Session as Options};
 use super::exit::{ExitCode, Failure};
 use super::goal::{Aim, Until};
+use super::known::Known;
 use super::load;
 use super::screen::Screen;
 use super::signals::Signals;
 use super::state::StateFile;
 use super::torrent_file;
-use super::watch::Watch;
-use crate::metainfo::Metainfo;
+use super::watch::{Kept, Watch};
+use crate::metainfo::Description;
 use crate::session::{Session, SessionParams};
 use crate::settings::{ListenInterfaces, Settings};
 
@@ -26,6 +27,8 @@ struct Plan<'a> {
     until: Until,
     /// `seed`: the data must be there.
     complete: bool,
+    /// `download`: the metadata of a link may be known from an earlier time. Else the session does as it is told.
+    remembers: bool,
     /// The port if neither `--listen` nor `--set listen_interfaces` says otherwise; `None` leaves it to the settings.
     port: Option<u16>,
 }
@@ -44,6 +47,7 @@ pub(super) fn download(
         options: &args.session,
         until: Until::Finished,
         complete: false,
+        remembers: true,
         // Several downloads at a time must not compete for one port.
         port: Some(0),
     };
@@ -64,6 +68,7 @@ pub(super) fn seed(
         options: &args.session,
         until: Until::Never,
         complete: true,
+        remembers: false,
         port: None,
     };
     carry_out(&plan, common, screen, signals)
@@ -88,7 +93,7 @@ pub(super) fn run(
     };
     let (torrents, folder, options) = (&args.torrents, &args.output, &args.session);
     carry_out(
-        &Plan { torrents, folder, options, until, complete: false, port: None },
+        &Plan { torrents, folder, options, until, complete: false, remembers: false, port: None },
         common,
         screen,
         signals,
@@ -103,8 +108,12 @@ fn carry_out(
 ) -> Result<ExitCode, Failure> {
     // Whatever is wrong with the arguments is found before anything is started.
     let settings = settings(plan, common)?;
-    let torrents =
-        plan.torrents.iter().map(|file| torrent_file::read(file)).collect::<Result<Vec<_>, _>>()?;
+    let known = if plan.remembers { Known::of(common) } else { Known::nothing() };
+    let open = |torrent: &PathBuf| match plan.complete {
+        true => torrent_file::read(torrent).map(Description::from),
+        false => torrent_file::open(torrent, &known),
+    };
+    let torrents = plan.torrents.iter().map(open).collect::<Result<Vec<_>, _>>()?;
     let files = load::load_all(common, screen)?;
     load::require(&load::lines(&files, &[]))?;
     let aim = Aim {
@@ -112,7 +121,7 @@ fn carry_out(
         deadline: plan.options.stop_after,
         complete: plan.complete,
         addresses: settings.listen_interfaces.0.len(),
-        has_peers: !plan.options.peers.is_empty(),
+        has_peers: !plan.options.peers.is_empty() || torrents.iter().any(names_peers),
     };
     let mut state = StateFile::of(common);
     let params = SessionParams {
@@ -126,23 +135,29 @@ fn carry_out(
     }
     let (session, alerts) = Session::start(params)
         .map_err(|error| Failure::new(ExitCode::Other, format!("the session did not start: {error}")))?;
-    let mut watch = Watch::new(session, alerts, aim, screen, state);
+    let mut watch = Watch::new(session, alerts, aim, screen, Kept { state, known });
     let result = begin(&mut watch, plan, torrents, &files).and_then(|()| watch.until_over(signals));
     watch.end();
     result
 }
 
+/// Whether a link says whom to connect to.
+fn names_peers(torrent: &Description) -> bool {
+    matches!(torrent, Description::Magnet(magnet) if !magnet.peers.is_empty())
+}
+
 fn begin(
     watch: &mut Watch<'_>,
     plan: &Plan<'_>,
-    torrents: Vec<Metainfo>,
+    torrents: Vec<Description>,
     files: &[load::PluginFile],
 ) -> Result<(), Failure> {
     load::require(&watch.meet_plugins(files))?;
+    let has_peers = !plan.options.peers.is_empty() || torrents.iter().any(names_peers);
     for torrent in torrents {
         watch.add(plan.folder, torrent, &plan.options.peers)?;
     }
-    if plan.until == Until::Finished && plan.options.peers.is_empty() {
+    if plan.until == Until::Finished && !has_peers {
         watch.screen.say(Level::Info, "no --peer was named: waiting for peers to connect");
     }
     Ok(())
@@ -196,7 +211,15 @@ mod tests {
 
     fn plan(options: &Options) -> Plan<'_> {
         let folder = Path::new("/data");
-        Plan { torrents: &[], folder, options, until: Until::Finished, complete: false, port: Some(0) }
+        Plan {
+            torrents: &[],
+            folder,
+            options,
+            until: Until::Finished,
+            complete: false,
+            remembers: true,
+            port: Some(0),
+        }
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! `show`: what a .torrent file says.
+//! `show`: what a .torrent file, or a magnet link, says.
 
 use pilotfish_plugin::Level;
 use serde_json::{Value, json};
@@ -8,11 +8,15 @@ use super::exit::{ExitCode, Failure};
 use super::screen::Screen;
 use super::text;
 use super::torrent_file;
-use crate::metainfo::{FileEntry, Metainfo};
+use crate::metainfo::{FileEntry, Magnet, Metainfo};
 
 /// # Errors
 /// It is not a torrent that can be used.
 pub(super) fn show(args: &Show, screen: &Screen) -> Result<ExitCode, Failure> {
+    if let Some(link) = torrent_file::link(&args.torrent) {
+        show_link(&torrent_file::magnet(link)?, screen);
+        return Ok(ExitCode::Done);
+    }
     let torrent = torrent_file::read(&args.torrent)?;
     if screen.json() {
         screen.object(&object(&torrent, args.files));
@@ -23,6 +27,27 @@ pub(super) fn show(args: &Show, screen: &Screen) -> Result<ExitCode, Failure> {
         }
     }
     Ok(ExitCode::Done)
+}
+
+/// What a link says; all else is known to peers alone.
+fn show_link(magnet: &Magnet, screen: &Screen) {
+    if screen.json() {
+        return screen.object(&json!({
+            "schema": 1,
+            "torrent": magnet.info_hashes.to_string(),
+            "name": magnet.name,
+            "trackers": magnet.trackers,
+            "web_seeds": magnet.web_seeds,
+            "peers": magnet.peers.iter().map(ToString::to_string).collect::<Vec<_>>(),
+            "magnet": magnet.to_string(),
+        }));
+    }
+    let row = |name: &str, value: &str| screen.data(&format!("{:<13}{value}", format!("{name}:")));
+    row("info-hash", &magnet.info_hashes.to_string());
+    magnet.name.iter().for_each(|name| row("name", name));
+    magnet.trackers.iter().for_each(|tracker| row("tracker", tracker));
+    magnet.web_seeds.iter().for_each(|url| row("web seed", url));
+    magnet.peers.iter().for_each(|peer| row("peer", &peer.to_string()));
 }
 
 /// The files that a user would find on disk.

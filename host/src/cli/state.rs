@@ -40,11 +40,7 @@ enum Unread {
 impl StateFile {
     /// Where the command line, or else the environment, says.
     pub(super) fn of(common: &Common) -> Self {
-        if common.no_state || common.no_plugins {
-            return Self(None);
-        }
-        let folder = common.state_dir.clone().or_else(|| default_folder(|name| env::var_os(name)));
-        Self(folder.map(|folder| folder.join(FILE)))
+        Self(folder(common).filter(|_| !common.no_plugins).map(|folder| folder.join(FILE)))
     }
 
     /// What was kept. A damaged file is put aside, so that whoever can mend it still has it; one that cannot be read is
@@ -146,6 +142,14 @@ fn decode(bytes: &[u8]) -> Result<States, String> {
         _ => Err("it holds something that is no plugin's".to_owned()),
     };
     dict.iter().map(state).collect()
+}
+
+/// Where state is kept, if it is: where the command line, or else the environment, says.
+pub(super) fn folder(common: &Common) -> Option<PathBuf> {
+    if common.no_state {
+        return None;
+    }
+    common.state_dir.clone().or_else(|| default_folder(|name| env::var_os(name)))
 }
 
 /// Where state is kept if nobody says where. `variable` reads the environment.

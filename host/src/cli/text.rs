@@ -55,7 +55,8 @@ pub(super) fn time(time: Duration) -> String {
 /// `part` of `whole` in percent, never rounded up to 100.
 pub(super) fn percent(part: u64, whole: u64) -> String {
     if part >= whole {
-        return "100 %".to_owned();
+        // Of what is not known yet nothing is there.
+        return if whole == 0 { "0 %" } else { "100 %" }.to_owned();
     }
     format!("{:.1} %", (part as f64 / whole as f64 * 1000.0).floor() / 10.0)
 }
@@ -114,7 +115,7 @@ mod tests {
 
     #[test]
     fn nothing_is_complete_before_it_is() {
-        assert_eq!([percent(0, 0), percent(5, 5), percent(9_999, 10_000)], ["100 %", "100 %", "99.9 %"]);
+        assert_eq!([percent(0, 0), percent(5, 5), percent(9_999, 10_000)], ["0 %", "100 %", "99.9 %"]);
     }
 
     #[test]

@@ -5,16 +5,53 @@ use std::io::{self, Read as _};
 use std::path::Path;
 
 use super::exit::{ExitCode, Failure};
+use super::known::Known;
 use super::text;
-use crate::metainfo::{Magnet, Metainfo};
+use crate::command::AddTorrentError;
+use crate::metainfo::{Description, Magnet, Metainfo};
 
 /// Larger files are refused. Bytes; piece hashes of a torrent of 50 TiB with pieces of 16 MiB take this much.
 const MAX_SIZE: u64 = 64 << 20;
 
+/// Reads a .torrent file, or a magnet link; the metadata of a link may be `known` from an earlier time.
+///
+/// # Errors
+/// As [`read`]; or the link names no torrent that can be downloaded.
+pub(super) fn open(torrent: &Path, known: &Known) -> Result<Description, Failure> {
+    match link(torrent) {
+        Some(link) => Ok(known.look_up(magnet(link)?)),
+        None => Ok(read(torrent)?.into()),
+    }
+}
+
+/// The link, if it is a magnet link and not a file.
+pub(super) fn link(torrent: &Path) -> Option<&str> {
+    torrent.to_str().filter(|text| scheme(text) == "magnet")
+}
+
+/// Reads a magnet link.
+///
+/// # Errors
+/// It names no torrent that can be downloaded.
+pub(super) fn magnet(link: &str) -> Result<Magnet, Failure> {
+    let refused =
+        |reason: String| Failure::new(ExitCode::BadTorrent, format!("{}: {reason}", text::plain(link)));
+    let magnet = Magnet::parse(link).map_err(|error| refused(error.to_string()))?;
+    match magnet.info_hashes.v1() {
+        Some(_) => Ok(magnet),
+        None => Err(refused(AddTorrentError::V2Only.to_string())),
+    }
+}
+
+/// What stands before the colon of a link.
+fn scheme(text: &str) -> String {
+    text.split_once(':').map_or_else(String::new, |(scheme, _)| scheme.to_ascii_lowercase())
+}
+
 /// Reads a .torrent file.
 ///
 /// # Errors
-/// It cannot be read, is too large, or is not a torrent that can be used; it is a link, which cannot be followed yet.
+/// It cannot be read, is too large, or is not a torrent that can be used; it is a link.
 pub(super) fn read(torrent: &Path) -> Result<Metainfo, Failure> {
     let refused = |reason: String| {
         Failure::new(ExitCode::BadTorrent, format!("{}: {reason}", text::plain(&torrent.to_string_lossy())))
@@ -27,19 +64,12 @@ pub(super) fn read(torrent: &Path) -> Result<Metainfo, Failure> {
 }
 
 fn refuse_link(link: &str) -> Result<(), String> {
-    let scheme = link.split(':').next().unwrap_or_default().to_ascii_lowercase();
-    match scheme.as_str() {
-        "magnet" => Err(match Magnet::parse(link) {
-            Ok(_) => {
-                "magnet links need peers that send the metadata: not supported yet; see README".to_owned()
-            }
-            Err(error) => error.to_string(),
-        }),
-        "http" | "https" => {
-            Err(format!("{}: download the .torrent file first, and name it here", text::plain(link)))
-        }
-        _ => Ok(()),
-    }
+    let advice = match scheme(link).as_str() {
+        "magnet" => "a .torrent file is needed here, not a link to one",
+        "http" | "https" => "download the .torrent file first, and name it here",
+        _ => return Ok(()),
+    };
+    Err(format!("{}: {advice}", text::plain(link)))
 }
 
 fn read_file(path: &Path) -> Result<Vec<u8>, String> {
@@ -98,10 +128,20 @@ mod tests {
     #[test]
     fn a_link_is_refused_with_what_can_be_done() {
         let magnet = format!("magnet:?xt=urn:btih:{}", "ab".repeat(20));
-        assert!(refusal(Path::new(&magnet)).starts_with("magnet links need peers"));
-        assert!(refusal(Path::new("magnet:?dn=x")).contains("magnet"));
+        assert!(refusal(Path::new(&magnet)).ends_with("a .torrent file is needed here, not a link to one"));
         assert!(
             refusal(Path::new("https://example.org/a.torrent")).contains("download the .torrent file first")
         );
+    }
+
+    #[test]
+    fn a_link_is_read_unless_it_names_nothing_that_can_be_downloaded() {
+        let known = Known::of(&crate::cli::args::Common { no_state: true, ..Default::default() });
+        let opened = |link: &str| open(Path::new(link), &known).map_err(|failure| failure.to_string());
+        let link = format!("MAGNET:?xt=urn:btih:{}&dn=name", "ab".repeat(20));
+        assert_eq!(opened(&link).unwrap().name(), "name");
+        assert!(opened("magnet:?dn=x").unwrap_err().starts_with("magnet:?dn=x: "));
+        let v2 = format!("magnet:?xt=urn:btmh:1220{}", "ab".repeat(32));
+        assert!(opened(&v2).unwrap_err().contains("version 2 only"));
     }
 }

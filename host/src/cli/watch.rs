@@ -2,13 +2,14 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use pilotfish_plugin::{Level, PeerSource, TorrentHandle};
 
 use super::exit::{ExitCode, Failure};
 use super::goal::{Aim, Goal};
+use super::known::Known;
 use super::load::{self, PluginFile, PluginLine};
 use super::progress::{self, Progress, Shown};
 use super::screen::Screen;
@@ -16,7 +17,7 @@ use super::signals::Signals;
 use super::state::StateFile;
 use crate::alert::{Alert, AlertKind};
 use crate::command::{AddTorrent, TorrentStatus};
-use crate::metainfo::Metainfo;
+use crate::metainfo::{Description, Magnet, Metainfo};
 use crate::session::{Alerts, Session};
 
 /// How often figures are asked for and shown.
@@ -37,18 +38,20 @@ pub(super) struct Watch<'a> {
     progress: Box<dyn Progress>,
     shown: BTreeMap<TorrentHandle, Shown>,
     started: Instant,
-    state: StateFile,
+    kept: Kept,
+    /// Links whose metadata has not come yet.
+    links: BTreeMap<TorrentHandle, (Magnet, PathBuf)>,
+}
+
+/// What is kept from one run to the next.
+pub(super) struct Kept {
+    pub(super) state: StateFile,
+    pub(super) known: Known,
 }
 
 impl<'a> Watch<'a> {
     /// Nothing has happened yet in the session.
-    pub(super) fn new(
-        session: Session,
-        alerts: Alerts,
-        aim: Aim,
-        screen: &'a Screen,
-        state: StateFile,
-    ) -> Self {
+    pub(super) fn new(session: Session, alerts: Alerts, aim: Aim, screen: &'a Screen, kept: Kept) -> Self {
         Self {
             session,
             alerts,
@@ -57,7 +60,8 @@ impl<'a> Watch<'a> {
             progress: progress::for_screen(screen),
             shown: BTreeMap::new(),
             started: Instant::now(),
-            state,
+            kept,
+            links: BTreeMap::new(),
         }
     }
 
@@ -76,14 +80,15 @@ impl<'a> Watch<'a> {
     pub(super) fn add(
         &mut self,
         folder: &Path,
-        metainfo: Metainfo,
+        description: Description,
         peers: &[SocketAddr],
     ) -> Result<(), Failure> {
-        let layout = metainfo.layout().clone();
-        let hash = metainfo.info_hashes().to_string();
+        let (layout, hash) = (description.layout(), description.info_hashes().to_string());
+        let link =
+            if let Description::Magnet(magnet) = &description { Some((**magnet).clone()) } else { None };
         // As with libtorrent's `connect_peer`, the source is left open: nobody told us but the user.
         let peers = peers.iter().map(|peer| (*peer, PeerSource::NONE)).collect();
-        let add = AddTorrent { save_path: Some(folder.to_owned()), peers, ..AddTorrent::new(metainfo) };
+        let add = AddTorrent { save_path: Some(folder.to_owned()), peers, ..AddTorrent::new(description) };
         let handle = self.session.add_torrent(add).map_err(|error| {
             Failure::new(ExitCode::Other, format!("{}: cannot be added: {error}", layout.name()))
         })?;
@@ -93,9 +98,28 @@ impl<'a> Watch<'a> {
             hash,
             total: layout.geometry().total(),
             pieces: layout.geometry().num_pieces(),
-            path: Some(folder.join(layout.name())),
+            path: link.is_none().then(|| folder.join(layout.name())),
             since: self.started.elapsed(),
         });
+        self.links.extend(link.map(|magnet| (handle, (magnet, folder.to_owned()))));
+        Ok(())
+    }
+
+    /// The metadata of a link has come: it is kept, and what is shown of the torrent is right from now on.
+    fn describe(&mut self, handle: TorrentHandle) -> Result<(), Failure> {
+        let Some((magnet, folder)) = self.links.remove(&handle) else { return Ok(()) };
+        let info = self.session.metadata(handle).map_err(|error| Failure::new(ExitCode::Other, error))?;
+        // It is gone, or the session has read what this cannot.
+        let Some(metainfo) = info.and_then(|info| Metainfo::from_info(info).ok()) else { return Ok(()) };
+        self.kept.known.keep(&magnet, &metainfo, self.screen);
+        let geometry = metainfo.layout().geometry();
+        if let Some(shown) = self.shown.get_mut(&handle) {
+            shown.name = metainfo.name().to_owned();
+            (shown.total, shown.pieces) = (geometry.total(), geometry.num_pieces());
+            shown.path = Some(folder.join(metainfo.name()));
+            self.goal.describe(handle, &shown.name, shown.total);
+            self.progress.described(shown);
+        }
         Ok(())
     }
 
@@ -131,7 +155,7 @@ impl<'a> Watch<'a> {
     /// Writes down what plugins want to keep. Where the session has ended already, they were not asked in time.
     fn keep_state(&mut self) {
         if let Ok(states) = self.session.save_state() {
-            self.state.save(states, self.screen);
+            self.kept.state.save(states, self.screen);
         }
     }
 
@@ -145,6 +169,7 @@ impl<'a> Watch<'a> {
         self.tell(alert);
         self.goal.hear(&alert.kind);
         match (&alert.kind, handle) {
+            (AlertKind::MetadataReceived { .. }, Some(handle)) => self.describe(handle)?,
             (AlertKind::TorrentRemoved { .. }, Some(handle)) => drop(self.shown.remove(&handle)),
             (AlertKind::TorrentFinished { .. } | AlertKind::TorrentChecked { .. }, Some(handle)) => {
                 if let Some(status) = self.status(handle)? {

@@ -218,15 +218,21 @@ impl State {
 
     /// Tells the peer whether it has anything for us, if that changed.
     pub(super) fn update_interest(&mut self, peer: PeerHandle) {
-        let now = self.now;
         let Some((connection, torrent)) = self.pair(peer) else { return };
         if !connection.is_established() || !torrent.files_checked {
             return;
         }
         let interesting = torrent.is_downloading() && torrent.picker.is_interesting(&connection.has);
-        if interesting == connection.interesting {
+        self.say_interest(peer, interesting);
+    }
+
+    /// Tells the peer that it has something for us, or not, unless it knows.
+    pub(super) fn say_interest(&mut self, peer: PeerHandle, interesting: bool) {
+        let now = self.now;
+        let Some(connection) = self.peer_mut(peer).filter(|connection| connection.interesting != interesting)
+        else {
             return;
-        }
+        };
         connection.interesting = interesting;
         connection.became_uninteresting = now;
         let message = if interesting { Message::Interested } else { Message::NotInterested };

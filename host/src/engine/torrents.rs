@@ -49,6 +49,11 @@ impl Engine {
                 let status = self.state.torrent_status(torrent).map(Box::new);
                 self.state.outputs.push_back(Output::Answer(ticket, Answer::Status(status)));
             }
+            Command::Metadata(ticket, torrent) => {
+                let metainfo = self.state.torrent(torrent).and_then(|t| t.description.metainfo());
+                let info = metainfo.map(|metainfo| metainfo.info_bytes().clone());
+                self.state.outputs.push_back(Output::Answer(ticket, Answer::Metadata(info)));
+            }
             Command::SaveState(ticket) => {
                 let states = self.saved_states();
                 self.state.outputs.push_back(Output::Answer(ticket, Answer::State(states)));

@@ -23,7 +23,10 @@ impl Bars {
 
 impl Progress for Bars {
     fn added(&mut self, torrent: &Shown) {
-        self.bars.insert(torrent.handle, self.screen.bar(&torrent.name, torrent.total));
+        let bar = self.screen.bar(&torrent.name, torrent.total);
+        if let Some(before) = self.bars.insert(torrent.handle, bar) {
+            before.finish_and_clear();
+        }
     }
 
     fn figures(&mut self, torrents: &[(&Shown, TorrentStatus)], _: Duration) {
@@ -35,6 +38,7 @@ impl Progress for Bars {
                 TorrentState::CHECKING_FILES | TorrentState::CHECKING_RESUME_DATA => {
                     format!("checking {}/{}", status.pieces_checked, status.total_pieces)
                 }
+                TorrentState::DOWNLOADING_METADATA => format!("waiting for metadata, {}", rates(status)),
                 _ => rates(status),
             });
         }

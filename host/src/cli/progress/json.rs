@@ -32,7 +32,11 @@ impl Progress for Json {
     }
 
     fn added(&mut self, torrent: &Shown) {
-        self.screen.object(&added(torrent));
+        self.screen.object(&added(torrent, "added"));
+    }
+
+    fn described(&mut self, torrent: &Shown) {
+        self.screen.object(&added(torrent, "metadata"));
     }
 
     fn alert(&mut self, alert: &Alert, torrent: Option<&Shown>) {
@@ -58,9 +62,9 @@ pub(in crate::cli) fn hello(plugins: &[PluginLine]) -> Value {
     })
 }
 
-fn added(torrent: &Shown) -> Value {
+fn added(torrent: &Shown, event: &str) -> Value {
     json!({
-        "event": "added",
+        "event": event,
         "torrent": torrent.hash,
         "name": torrent.name,
         "total_bytes": torrent.total,
@@ -166,7 +170,7 @@ mod tests {
 
     #[test]
     fn an_object_is_one_line_whatever_the_torrents_name() {
-        let line = added(&shown()).to_string();
+        let line = added(&shown(), "added").to_string();
         assert_eq!(line.lines().count(), 1);
         assert!(line.contains(r#""name":"a \"b\"\n""#), "{line}");
         assert!(line.contains(r#""total_bytes":5368709120"#), "{line}");

@@ -24,7 +24,11 @@ impl Lines {
 
 impl Progress for Lines {
     fn added(&mut self, torrent: &Shown) {
-        self.screen.say(Level::Info, format!("{}: {}", torrent.name, text::size(torrent.total)));
+        let what = match torrent.pieces {
+            0 => "a magnet link: waiting for its metadata".to_owned(),
+            _ => text::size(torrent.total),
+        };
+        self.screen.say(Level::Info, format!("{}: {what}", torrent.name));
     }
 
     fn figures(&mut self, torrents: &[(&Shown, TorrentStatus)], now: Duration) {
@@ -46,6 +50,7 @@ fn line(torrent: &Shown, status: &TorrentStatus) -> String {
         TorrentState::CHECKING_FILES | TorrentState::CHECKING_RESUME_DATA => {
             format!("{name}: checking: {} of {} pieces", status.pieces_checked, status.total_pieces)
         }
+        TorrentState::DOWNLOADING_METADATA => format!("{name}: waiting for metadata, {}", rates(status)),
         _ => format!("{name}: {}, {}", text::percent(status.total_done, status.total), rates(status)),
     }
 }
