@@ -65,6 +65,9 @@ impl Engine {
                 }
             }
             Event::Fragment { extended, id, length, body } => {
+                if !extended {
+                    self.begin_unknown(peer, id, length);
+                }
                 self.on_fragment(peer, extended, id, length, &body)
             }
         }
@@ -297,10 +300,7 @@ impl Engine {
             }
             Message::Extended { id, payload } => self.deliver_raw(peer, origin, true, *id, payload),
             Message::Unknown { id, payload } => {
-                // Whoever watches it grow sees it begin, even if it came all at once (as with libtorrent).
-                if self.state.peer(peer).is_some_and(|connection| !connection.fragment_seen) {
-                    self.on_fragment(peer, false, *id, u32::try_from(payload.len()).unwrap_or(u32::MAX), &[]);
-                }
+                self.begin_unknown(peer, *id, u32::try_from(payload.len()).unwrap_or(u32::MAX));
                 self.deliver_raw(peer, origin, false, *id, payload)
             }
         }
@@ -339,6 +339,13 @@ impl Engine {
             self.first_handled(peer, origin, PeerHooks::on_unknown_message, |p, cx| {
                 p.on_unknown_message(cx, length, id, body.into())
             })
+        }
+    }
+
+    /// Whoever watches an unknown message grow sees it begin, however much of it came at once (as with libtorrent).
+    fn begin_unknown(&mut self, peer: PeerHandle, id: u8, length: u32) {
+        if self.state.peer(peer).is_some_and(|connection| !connection.fragment_seen) {
+            self.on_fragment(peer, false, id, length, &[]);
         }
     }
 
