@@ -106,8 +106,9 @@ impl Engine {
                 torrent.payload_up.add(payload);
             }
             self.state.steps.push_back(super::step::Step::Payload(peer, bytes));
-            self.state.fill_uploads(peer);
         }
+        // What a plugin sent may have been in the way of blocks, too.
+        self.state.fill_uploads(peer);
     }
 
     /// The attempt failed, or the connection broke.
