@@ -1,9 +1,10 @@
 //! Both handshakes: sixty-eight bytes each (BEP 3), then the extension handshake (BEP 10) and what we have.
 
+use pilotfish_plugin::rt::HookStatus;
 use pilotfish_plugin::rt::abi_stable::std_types::RSlice;
 use pilotfish_plugin::{
-    Attach, ErrorCode, Operation, PeerHandle, PeerHooks, Reserved as PluginReserved, SessionHooks, Severity,
-    TorrentHandle,
+    Attach, ErrorCode, Operation, PeerHandle, PeerHooks, PluginId, Reserved as PluginReserved, SessionHooks,
+    Severity, TorrentHandle,
 };
 
 use super::Engine;
@@ -41,19 +42,8 @@ impl Engine {
 
     /// An incoming peer asks for a torrent that is not there: a plugin may have it.
     fn on_unknown_torrent(&mut self, peer: PeerHandle, info_hash: [u8; 20]) {
-        let hashes = super::step::plugin_hashes(&InfoHashes::V1(info_hash));
-        let entry = self.state.begin_entry(EntryTree::new());
-        let handled = self.chains.session.first_handled(
-            &mut self.state,
-            (),
-            SessionHooks::on_unknown_torrent,
-            |p, cx| {
-                let raw = lend_entry(cx.scope(), entry);
-                p.on_unknown_torrent(cx, hashes, peer, raw)
-            },
-        );
-        let params = self.state.end_entry(entry);
-        if handled && self.open_peer(peer).is_some() {
+        let params = self.params_of_unknown(peer, info_hash);
+        if let Some(params) = params.filter(|_| self.open_peer(peer).is_some()) {
             match super::torrents::read_params(&params) {
                 Ok(torrent) => self.add_torrent(None, Ok(Box::new(torrent))),
                 Err(text) => self.add_torrent(None, Err(AddTorrentError::Parameters(text))),
@@ -63,6 +53,26 @@ impl Engine {
             }
         }
         self.state.peer_error(peer, ErrorCode::INVALID_INFO_HASH);
+    }
+
+    /// What the first plugin that has the torrent fills in. Each begins with an empty sheet: what one wrote and does not
+    /// answer for is nothing to the next.
+    fn params_of_unknown(&mut self, peer: PeerHandle, info_hash: [u8; 20]) -> Option<EntryTree> {
+        let hashes = super::step::plugin_hashes(&InfoHashes::V1(info_hash));
+        for i in 0..self.state.plugins.len() {
+            let id = PluginId(u32::try_from(i).unwrap_or(u32::MAX));
+            let entry = self.state.begin_entry(EntryTree::new());
+            let Self { state, chains } = self;
+            let answer = chains.session.only(state, id, (), SessionHooks::on_unknown_torrent, |p, cx| {
+                let raw = lend_entry(cx.scope(), entry);
+                p.on_unknown_torrent(cx, hashes, peer, raw)
+            });
+            let params = self.state.end_entry(entry);
+            if answer == Some(HookStatus::HANDLED) {
+                return Some(params);
+            }
+        }
+        None
     }
 
     /// The peer waits until the torrent, which was added for it, can serve it.
