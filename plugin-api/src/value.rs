@@ -382,7 +382,7 @@ flags! {
         DHT_REQUEST = 0x08,
         /// `on_alert`.
         ALERT = 0x10,
-        /// `on_unknown_torrent`.
+        /// `on_unknown_torrent`. It comes without this flag too: no connection is refused before it named its torrent.
         UNKNOWN_TORRENT = 0x20,
     }
 }
