@@ -18,23 +18,23 @@ use pilotfish_plugin::{
 };
 use pilotfish_tests::sim::{Content, Probe, talkative};
 
-struct Alone {
-    engine: Engine,
-    now: Instant,
+pub(crate) struct Alone {
+    pub(crate) engine: Engine,
+    pub(crate) now: Instant,
     /// Whom it called.
-    calls: Vec<(PeerHandle, SocketAddr)>,
-    closed: Vec<PeerHandle>,
-    sent: HashMap<PeerHandle, Vec<u8>>,
-    jobs: Vec<DiskJob>,
-    answers: Vec<Answer>,
-    alerts: Vec<AlertKind>,
+    pub(crate) calls: Vec<(PeerHandle, SocketAddr)>,
+    pub(crate) closed: Vec<PeerHandle>,
+    pub(crate) sent: HashMap<PeerHandle, Vec<u8>>,
+    pub(crate) jobs: Vec<DiskJob>,
+    pub(crate) answers: Vec<Answer>,
+    pub(crate) alerts: Vec<AlertKind>,
     /// Sockets that take nothing.
-    full: Vec<PeerHandle>,
-    reads: Vec<PeerHandle>,
+    pub(crate) full: Vec<PeerHandle>,
+    pub(crate) reads: Vec<PeerHandle>,
 }
 
 impl Alone {
-    fn new(settings: Settings) -> Self {
+    pub(crate) fn new(settings: Settings) -> Self {
         let now = Instant::now();
         let config = EngineConfig { settings, seed: 1, unix_time: 1_700_000_000, waker: Arc::new(|| {}) };
         let engine = Engine::new(config, now);
@@ -43,19 +43,19 @@ impl Alone {
         Self { engine, now, calls, closed, sent: HashMap::new(), jobs, answers, alerts, full, reads }
     }
 
-    fn plug(&mut self, plugin: impl FnOnce() -> SessionBox + Send + 'static) {
+    pub(crate) fn plug(&mut self, plugin: impl FnOnce() -> SessionBox + Send + 'static) {
         let (name, take_panic) = ("probe".to_owned(), pilotfish_plugin::rt::LINKED_TAKE_PANIC);
         let open = Box::new(move |_: &mut SessionContext<'_>| Ok(plugin()));
         self.engine.add_plugin(PluginSource { name, take_panic, open, saved_state: None }).unwrap();
         self.settle();
     }
 
-    fn handle(&mut self, input: Input) {
+    pub(crate) fn handle(&mut self, input: Input) {
         self.engine.handle(input, self.now);
         self.settle();
     }
 
-    fn settle(&mut self) {
+    pub(crate) fn settle(&mut self) {
         while let Some(output) = self.engine.poll_output() {
             match output {
                 Output::Connect { peer, address } => self.calls.push((peer, address)),
@@ -72,7 +72,7 @@ impl Alone {
         }
     }
 
-    fn write(&mut self, peer: PeerHandle) {
+    pub(crate) fn write(&mut self, peer: PeerHandle) {
         while !self.full.contains(&peer) {
             let mut slices = Vec::new();
             self.engine.transmit(peer, &mut slices);
@@ -87,7 +87,7 @@ impl Alone {
     }
 
     /// Lets time pass, deadline by deadline; how many there were.
-    fn run_for(&mut self, time: Duration) -> usize {
+    pub(crate) fn run_for(&mut self, time: Duration) -> usize {
         let (end, mut deadlines) = (self.now + time, 0);
         while let Some(at) = self.engine.poll_timeout().filter(|at| *at <= end) {
             self.now = self.now.max(at);
@@ -99,26 +99,26 @@ impl Alone {
     }
 
     /// Adds a torrent of which nothing is there.
-    fn add(&mut self, content: &Content) -> TorrentHandle {
+    pub(crate) fn add(&mut self, content: &Content) -> TorrentHandle {
         let (torrent, storage) = self.add_unopened(content);
         self.handle(Input::Disk(DiskDone::Opened { storage, existing: Ok(false) }));
         torrent
     }
 
-    fn add_unopened(&mut self, content: &Content) -> (TorrentHandle, StorageId) {
+    pub(crate) fn add_unopened(&mut self, content: &Content) -> (TorrentHandle, StorageId) {
         let add = Box::new(AddTorrent::new(content.metainfo.clone()));
         self.handle(Input::Command(Command::AddTorrent(Ticket(1), add)));
         let Some(Answer::Added(Ok(torrent))) = self.answers.pop() else { panic!("not added") };
         (torrent, self.jobs.drain(..).find_map(opened).unwrap())
     }
 
-    fn offer(&mut self, torrent: TorrentHandle, address: SocketAddr) {
+    pub(crate) fn offer(&mut self, torrent: TorrentHandle, address: SocketAddr) {
         let source = PeerSource::TRACKER;
         self.handle(Input::Command(Command::ConnectPeer { torrent, address, source }));
     }
 
     /// Waits until it calls somebody.
-    fn next_call(&mut self) -> PeerHandle {
+    pub(crate) fn next_call(&mut self) -> PeerHandle {
         for _ in 0..400 {
             if let Some((peer, _)) = self.calls.pop() {
                 return peer;
@@ -128,24 +128,24 @@ impl Alone {
         panic!("it calls nobody any more");
     }
 
-    fn refuse(&mut self, peer: PeerHandle) {
+    pub(crate) fn refuse(&mut self, peer: PeerHandle) {
         let (operation, error) = (SocketOperation::Connect, Some(ErrorKind::ConnectionRefused.into()));
         self.handle(Input::Failed { peer, operation, error });
     }
 
-    fn hang_up(&mut self, peer: PeerHandle) {
+    pub(crate) fn hang_up(&mut self, peer: PeerHandle) {
         self.handle(Input::Failed { peer, operation: SocketOperation::Read, error: None });
     }
 
     /// A peer called, and has said its handshake.
-    fn called_by(&mut self, content: &Content, number: u8) -> PeerHandle {
+    pub(crate) fn called_by(&mut self, content: &Content, number: u8) -> PeerHandle {
         let (remote, local) = (address(number), address(0));
         let peer = self.engine.accept(remote, local, self.now).unwrap();
         self.say(peer, &handshake(content, number));
         peer
     }
 
-    fn say(&mut self, peer: PeerHandle, mut bytes: &[u8]) {
+    pub(crate) fn say(&mut self, peer: PeerHandle, mut bytes: &[u8]) {
         let mut scratch = vec![0; 64 << 10];
         while !bytes.is_empty() && self.engine.wants_read(peer) {
             let Some(mut buffers) = self.engine.receive_buffers(peer, &mut scratch) else { return };
@@ -160,14 +160,14 @@ impl Alone {
         }
     }
 
-    fn tell(&mut self, peer: PeerHandle, messages: &[Message]) {
+    pub(crate) fn tell(&mut self, peer: PeerHandle, messages: &[Message]) {
         let mut bytes = Vec::new();
         messages.iter().for_each(|message| message.encode(&mut bytes));
         self.say(peer, &bytes);
     }
 
-    /// What was asked of a peer.
-    fn requests(&self, peer: PeerHandle) -> Vec<RawRequest> {
+    /// What was said to a peer, handshake aside.
+    pub(crate) fn told(&self, peer: PeerHandle) -> Vec<Message> {
         let mut decoder = Decoder::new(MAX_MESSAGE);
         let sent = self.sent.get(&peer).map(Vec::as_slice).unwrap_or_default();
         if !sent.starts_with(b"\x13BitTorrent protocol") {
@@ -176,31 +176,35 @@ impl Alone {
             );
         }
         decoder.feed(sent);
-        let mut requests = Vec::new();
+        let mut messages = Vec::new();
         while let Some(event) = decoder.next(&self.engine.block_pool()).unwrap() {
-            if let Event::Message(Message::Request(request)) = event {
-                requests.push(request);
-            }
+            messages.extend(if let Event::Message(message) = event { Some(message) } else { None });
         }
-        requests
+        messages
     }
 
-    fn state(&mut self, torrent: TorrentHandle) -> TorrentState {
+    /// What was asked of a peer.
+    pub(crate) fn requests(&self, peer: PeerHandle) -> Vec<RawRequest> {
+        let request = |message| if let Message::Request(request) = message { Some(request) } else { None };
+        self.told(peer).into_iter().filter_map(request).collect()
+    }
+
+    pub(crate) fn state(&mut self, torrent: TorrentHandle) -> TorrentState {
         self.handle(Input::Command(Command::Status(Ticket(2), torrent)));
         let Some(Answer::Status(Some(status))) = self.answers.pop() else { panic!("no status") };
         status.state
     }
 }
 
-fn opened(job: DiskJob) -> Option<StorageId> {
+pub(crate) fn opened(job: DiskJob) -> Option<StorageId> {
     if let DiskJob::Open { storage, .. } = job { Some(storage) } else { None }
 }
 
-fn address(number: u8) -> SocketAddr {
+pub(crate) fn address(number: u8) -> SocketAddr {
     SocketAddr::from(([10, 9, 0, number], 6881))
 }
 
-fn handshake(content: &Content, number: u8) -> Vec<u8> {
+pub(crate) fn handshake(content: &Content, number: u8) -> Vec<u8> {
     let reserved = Reserved([0, 0, 0, 0, 0, 0x10, 0, 0x04]);
     let info_hash = content.metainfo.info_hashes().truncated();
     Handshake { reserved, info_hash, peer_id: [number; 20] }.encode().to_vec()

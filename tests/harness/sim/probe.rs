@@ -71,6 +71,11 @@ impl Probe {
         self
     }
 
+    /// What it sees, now and later.
+    pub fn log(&self) -> Log {
+        self.log.clone()
+    }
+
     /// Registers it with a node, and hands out its log.
     pub fn plug(self, sim: &mut Sim, node: NodeId) -> Log {
         let log = self.log.clone();
