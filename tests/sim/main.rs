@@ -13,6 +13,7 @@ mod handles;
 mod inbound;
 mod liars;
 mod magnets;
+mod outbound;
 mod plugins;
 mod reads;
 mod session;
