@@ -23,4 +23,5 @@ mod speed;
 mod stranger;
 mod swarm;
 mod torrent_handles;
+mod torrent_hooks;
 mod transfer;
