@@ -1,8 +1,9 @@
 //! The rules of the project's shape that no compiler checks: who may import whom, what the pure layers may not touch,
-//! where `unsafe` lives, how long a file may be, and that every hook is called and tested.
+//! where `unsafe` lives, how long a file may be, and that every hook is called and tested, as is every question of the checklist.
 //!
 //! Each rule reads the sources as they lie in the folder, and fails with a line per breach: file, line, rule.
 
+mod checklist;
 mod conformance;
 mod hooks;
 mod layers;
