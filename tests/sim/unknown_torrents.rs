@@ -21,6 +21,8 @@ enum Does {
     Adds {
         paused: bool,
     },
+    /// Knows its magnet link alone.
+    Links,
     /// Says that it has it, and names no torrent.
     Fails,
 }
@@ -56,6 +58,12 @@ impl SessionPlugin for Host {
             }
             Does::Adds { paused } => {
                 params.torrent(&file).paused(paused);
+                Verdict::Handled
+            }
+            Does::Links => {
+                let hex: String =
+                    content().metainfo.info_hashes().truncated().iter().map(|b| format!("{b:02x}")).collect();
+                params.entry().insert_bytes("magnet", format!("magnet:?xt=urn:btih:{hex}").as_bytes());
                 Verdict::Handled
             }
             Does::Fails => Verdict::Handled,
@@ -154,4 +162,11 @@ fn a_peer_that_is_held_is_a_connection_of_the_torrent_once_its_files_are_checked
     assert!(alone.told(peer).contains(&Message::Interested));
     // The other plugin came after the torrent.
     assert!(!log.lock().unwrap().iter().any(|line| line.starts_with("peer.")));
+}
+
+#[test]
+fn a_peer_for_which_a_magnet_link_is_added_is_served_at_once() {
+    let (alone, peer, _) = asked_for(&[Does::Links]);
+    assert_eq!((added(&alone), alone.closed.len()), (1, 0));
+    assert!(alone.engine.wants_read(peer) && alone.sent[&peer].len() > 68);
 }

@@ -42,7 +42,7 @@ fn show_link(magnet: &Magnet, screen: &Screen) {
             "magnet": magnet.to_string(),
         }));
     }
-    let row = |name: &str, value: &str| screen.data(&format!("{:<13}{value}", format!("{name}:")));
+    let row = |name: &str, value: &str| screen.data(format!("{:<13}{value}", format!("{name}:")));
     row("info-hash", &magnet.info_hashes.to_string());
     magnet.name.iter().for_each(|name| row("name", name));
     magnet.trackers.iter().for_each(|tracker| row("tracker", tracker));
