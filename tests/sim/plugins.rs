@@ -1,7 +1,7 @@
 //! What plugins may do to a session.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use pilotfish::alert::AlertKind;
@@ -119,6 +119,57 @@ fn a_plugin_can_veto_a_pause() {
     assert!(!sim.status(leech, torrent).paused);
     sim.run_until(LIMIT, |sim| sim.status(leech, torrent).num_pieces > 0);
     sim.command(leech, Command::PauseSession(true));
+    sim.run_until_finished(LIMIT, &[(leech, torrent)]);
+}
+
+#[test]
+fn a_torrent_that_a_plugin_keeps_out_of_a_session_pause_takes_new_peers() {
+    let mut sim = Sim::new(340);
+    let probe = Probe::new().torrent("on_pause", |_| true);
+    let (seed, leech, torrent, log) = pair(&mut sim, [probe]);
+    sim.command(leech, Command::PauseSession(true));
+    sim.introduce(leech, torrent, seed);
+    sim.run_until_finished(LIMIT, &[(leech, torrent)]);
+    let late = sim.node();
+    let theirs = sim.add(late, &content());
+    sim.introduce(late, theirs, leech);
+    sim.run_until_finished(LIMIT, &[(late, theirs)]);
+    // It never paused, so it does not resume.
+    sim.command(leech, Command::PauseSession(false));
+    assert_eq!((count(&log[0], "torrent.on_pause"), count(&log[0], "torrent.on_resume")), (1, 0));
+}
+
+#[test]
+fn while_the_session_is_paused_a_torrent_pauses_and_resumes_unheard() {
+    let mut sim = Sim::new(341);
+    let (seed, leech, torrent, logs) = pair(&mut sim, [Probe::new()]);
+    let heard = || [count(&logs[0], "torrent.on_pause"), count(&logs[0], "torrent.on_resume")];
+    sim.command(leech, Command::PauseSession(true));
+    assert_eq!(heard(), [1, 0]);
+    sim.command(leech, Command::PauseTorrent(torrent));
+    sim.command(leech, Command::ResumeTorrent(torrent));
+    sim.command(leech, Command::PauseTorrent(torrent));
+    sim.command(leech, Command::PauseSession(false));
+    assert_eq!(heard(), [1, 0]);
+    sim.introduce(leech, torrent, seed);
+    sim.run_for(Duration::from_secs(5));
+    assert_eq!(sim.status(leech, torrent).num_peers, 0);
+    sim.command(leech, Command::ResumeTorrent(torrent));
+    assert_eq!(heard(), [1, 1]);
+    sim.run_until_finished(LIMIT, &[(leech, torrent)]);
+}
+
+#[test]
+fn a_torrent_that_a_plugin_keeps_from_resuming_with_the_session_is_resumed_by_itself() {
+    let mut sim = Sim::new(342);
+    let once = Mutex::new(true);
+    let probe = Probe::new().torrent("on_resume", move |_| std::mem::take(&mut *once.lock().unwrap()));
+    let (seed, leech, torrent, _) = pair(&mut sim, [probe]);
+    sim.introduce(leech, torrent, seed);
+    sim.command(leech, Command::PauseSession(true));
+    sim.command(leech, Command::PauseSession(false));
+    assert!(sim.status(leech, torrent).paused);
+    sim.command(leech, Command::ResumeTorrent(torrent));
     sim.run_until_finished(LIMIT, &[(leech, torrent)]);
 }
 

@@ -189,14 +189,13 @@ impl State {
     /// The next peer to be tried, if one may be.
     fn next_candidate(&mut self, torrent: TorrentHandle) -> Option<SocketAddr> {
         if self.phase != SessionPhase::Running
-            || self.paused
             || self.num_peers() >= self.settings.connections_limit as usize
             || self.connects_left == 0
         {
             return None;
         }
         let now = self.now;
-        let t = self.torrent_mut(torrent).filter(|t| t.takes_peers())?;
+        let t = self.torrent_mut(torrent).filter(|t| t.takes_peers() && !t.held_by_session)?;
         let address = t.candidates.next(now, t.is_finished())?;
         self.connects_left -= 1;
         Some(address)

@@ -107,11 +107,10 @@ impl Engine {
     /// An incoming connection joins its torrent, if that takes peers; then our handshake goes out.
     fn join(&mut self, peer: PeerHandle, torrent: TorrentHandle) {
         let state = &mut self.state;
-        let session_paused = state.paused;
         let crowded = state.is_crowded(peer, torrent);
         let Some(address) = state.peer(peer).map(|connection| connection.remote) else { return };
         let Some(t) = state.torrent_mut(torrent) else { return };
-        let refusal = if t.paused || session_paused {
+        let refusal = if t.paused || t.held_by_session {
             Some(ErrorCode::TORRENT_PAUSED)
         } else if !t.takes_peers() {
             Some(ErrorCode::TORRENT_NOT_READY)

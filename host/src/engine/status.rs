@@ -21,7 +21,7 @@ impl State {
             name: t.name().to_owned(),
             info_hashes: *t.description.info_hashes(),
             state: t.state,
-            paused: t.paused || self.paused,
+            paused: t.paused || t.held_by_session,
             error: t.error.clone(),
             total: t.geometry().total(),
             total_done: t.bytes_done(),

@@ -236,11 +236,8 @@ impl Engine {
         if t.paused == pause || t.removing {
             return;
         }
-        let handled = if pause {
-            self.torrent_handled(torrent, TorrentHooks::on_pause, |p, cx| p.on_pause(cx))
-        } else {
-            self.torrent_handled(torrent, TorrentHooks::on_resume, |p, cx| p.on_resume(cx))
-        };
+        // While the session is paused, it is paused before and after.
+        let handled = !t.held_by_session && self.ask_about_pause(torrent, pause);
         let Some(t) = self.state.torrent_mut(torrent).filter(|_| !handled) else { return };
         t.paused = pause;
         let name = t.name().to_owned();
@@ -258,23 +255,41 @@ impl Engine {
         }
     }
 
-    /// Pauses or resumes the session: its torrents' plugins are asked as if each were paused.
+    /// Pauses or resumes the session: of each torrent that this pauses or resumes, the plugins are asked as ever. One that
+    /// they keep going goes on as if the session did.
     pub(super) fn pause_session(&mut self, pause: bool) {
         if self.state.paused == pause {
             return;
         }
         self.state.paused = pause;
         for torrent in self.state.order.clone() {
-            if self.state.torrent(torrent).is_some_and(|t| t.paused) {
+            let Some(t) = self.state.torrent_mut(torrent).filter(|t| t.held_by_session != pause) else {
                 continue;
-            }
-            if pause {
-                if !self.torrent_handled(torrent, TorrentHooks::on_pause, |p, cx| p.on_pause(cx)) {
+            };
+            // Paused by itself, it is so before and after.
+            let handled = !t.paused && self.ask_about_pause(torrent, pause);
+            let Some(t) = self.state.torrent_mut(torrent) else { continue };
+            match (pause, handled) {
+                (true, true) => {}
+                (true, false) => {
+                    t.held_by_session = true;
                     self.disconnect_all(torrent, ErrorCode::TORRENT_PAUSED);
                 }
-            } else if !self.torrent_handled(torrent, TorrentHooks::on_resume, |p, cx| p.on_resume(cx)) {
-                self.connect_peers(torrent);
+                (false, _) => {
+                    t.held_by_session = false;
+                    // Kept from going on, it is paused by itself from now on.
+                    t.paused |= handled;
+                    self.connect_peers(torrent);
+                }
             }
+        }
+    }
+
+    /// Whether a plugin has it otherwise that a torrent pauses, or resumes.
+    fn ask_about_pause(&mut self, torrent: TorrentHandle, pause: bool) -> bool {
+        match pause {
+            true => self.torrent_handled(torrent, TorrentHooks::on_pause, |p, cx| p.on_pause(cx)),
+            false => self.torrent_handled(torrent, TorrentHooks::on_resume, |p, cx| p.on_resume(cx)),
         }
     }
 
@@ -404,7 +419,7 @@ impl State {
         let now = self.now;
         let storage = StorageId(self.fresh_id());
         let save_path = asked.save_path.unwrap_or_else(|| self.settings.save_path.clone());
-        let limits = self.candidate_limits();
+        let (limits, held_by_session) = (self.candidate_limits(), self.paused);
         let hashes = *asked.description.info_hashes();
         let layout = asked.description.layout();
         let state = match asked.description {
@@ -424,6 +439,7 @@ impl State {
             userdata: asked.userdata,
             state,
             paused: asked.paused,
+            held_by_session,
             pause_asked: None,
             check_only: asked.check_only,
             removing: false,

@@ -32,6 +32,8 @@ pub struct Torrent {
     pub state: TorrentState,
     /// Whether it is paused by itself.
     pub paused: bool,
+    /// Whether the session is paused, and no plugin kept this torrent out of it.
+    pub held_by_session: bool,
     /// What a plugin asked for in the hook that runs: visible at once, done afterwards.
     pub pause_asked: Option<bool>,
     /// Whether it is stopped after its check.
