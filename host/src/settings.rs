@@ -167,6 +167,9 @@ settings! {
     allowed_fast_set_size: u32 = 5, 0..=1_000;
     /// How many of the pieces that a peer suggested are remembered, the newest first (BEP 6).
     max_suggest_pieces: u32 = 16, 0..=10_000;
+    /// Whether peers are told which pieces were read lately, so that those are asked for while they are at hand (BEP 6): 0 for
+    /// no, 1 for yes (libtorrent's `suggest_read_cache`).
+    suggest_mode: u32 = 0, 0..=1;
     /// Whether a peer is told of pieces that it has itself, so that it knows how far we are.
     send_redundant_have: bool = true;
 

@@ -6,15 +6,15 @@ use pilotfish::alert::AlertKind;
 use pilotfish::hooks::{Place, call_cipher};
 use pilotfish::plugins::{PluginLibrary, load};
 use pilotfish_plugin::rt::Endpoint;
-use pilotfish_plugin::{CipherHooks, ErrorCode, PeerHooks, PieceIndex, Reserved, SessionHooks, TorrentHooks};
+use pilotfish_plugin::{CipherHooks, ErrorCode, PeerHooks, Reserved, SessionHooks, TorrentHooks};
 use pilotfish_tests::fixtures;
 
 use crate::tour::{self, Guest, Report};
 use pilotfish_tests::bare_host::{BareHost, PEER, PLUGIN};
 
 /// The hooks that nothing in a session calls yet. Shorter is better; this must be the whole truth.
-pub(crate) const NOT_CALLED_YET: [&str; 4] =
-    ["session.on_dht_request", "peer.sent_suggest", "cipher.set_incoming_key", "cipher.set_outgoing_key"];
+pub(crate) const NOT_CALLED_YET: [&str; 3] =
+    ["session.on_dht_request", "cipher.set_incoming_key", "cipher.set_outgoing_key"];
 
 /// Every hook of every trait, as `peer.on_have`.
 pub(crate) fn every_hook() -> impl Iterator<Item = String> {
@@ -105,11 +105,6 @@ fn call_through_table(library: &PluginLibrary, hook: &str) {
                 p.on_dht_request(cx, "ping".into(), Endpoint::UNSPECIFIED, b"de".as_slice().into(), entry)
             });
             Place::Session
-        }
-        "peer.sent_suggest" => {
-            let piece = PieceIndex(0);
-            chains.peer.tell(&mut host, subject, PeerHooks::sent_suggest, |p, cx| p.sent_suggest(cx, piece));
-            Place::Peer(subject.peer)
         }
         "cipher.set_incoming_key" | "cipher.set_outgoing_key" => {
             let mut cipher = host.cipher.take().unwrap();

@@ -173,6 +173,7 @@ impl Tour {
             alert_queue_size: 100_000,
             unchoke_slots_limit: 2,
             num_optimistic_unchoke_slots: 1,
+            suggest_mode: 1,
             ..Settings::default()
         };
         let waker = Arc::new(move || wake.store(true, Ordering::Release));

@@ -10,7 +10,7 @@ use pilotfish::wire::{Message, RawRequest};
 use pilotfish_plugin::{
     Peer, PeerBox, PeerContext, PeerHandle, PeerInfo, PeerPlugin, PeerRequest, Request, hooks,
 };
-use pilotfish_tests::sim::{Content, Probe};
+use pilotfish_tests::sim::{Content, Probe, Sim};
 
 use crate::stranger::{FAST, Strangers};
 
@@ -238,4 +238,34 @@ fn the_block_of_a_request_that_a_plugin_dropped_is_free_at_once() {
     strangers.alone.plug(|| watch.on_session());
     strangers.alone.run_for(Duration::from_secs(2));
     assert_eq!(*seen.lock().unwrap(), Some(false));
+}
+
+#[test]
+fn pieces_that_were_read_lately_are_suggested_to_whom_lacks_them_if_that_is_set() {
+    for mode in [0, 1] {
+        let mut sim = Sim::new(600);
+        let content = Content::random(600, 40 * 16_384, 16_384);
+        let settings = pilotfish::settings::Settings {
+            suggest_mode: mode,
+            unchoke_slots_limit: 1,
+            ..pilotfish_tests::sim::talkative()
+        };
+        sim.link.bandwidth = 20_000;
+        let seed = sim.node_with(settings);
+        let served = Probe::new().plug(&mut sim, seed);
+        sim.seed(seed, &content);
+        let [first, second] = [sim.node(), sim.node()];
+        let heard = Probe::new().plug(&mut sim, second);
+        let [one, other] = [first, second].map(|leech| sim.add(leech, &content));
+        sim.introduce(first, one, seed);
+        sim.run_for(Duration::from_secs(10));
+        // It takes the slot over in one of the next rounds.
+        sim.introduce(second, other, seed);
+        sim.run_for(Duration::from_secs(60));
+        let count = |log: &pilotfish_tests::sim::Log, line: &str| {
+            log.lock().unwrap().iter().filter(|seen| seen.starts_with(line)).count()
+        };
+        let (sent, came) = (count(&served, "peer.sent_suggest"), count(&heard, "peer.on_suggest"));
+        assert_eq!((sent > 0, came > 0), (mode == 1, mode == 1), "mode {mode}: {sent} sent, {came} came");
+    }
 }

@@ -25,7 +25,6 @@ pub(crate) const HOOKS: [(&str, &[&str]); 4] = [
 /// Hooks that the engine cannot call yet, and what is missing.
 const NOT_YET: &[(Hook, &str)] = &[
     (("Session", "on_dht_request"), "there is no DHT"),
-    (("Peer", "sent_suggest"), "the engine suggests no pieces"),
     (("Cipher", "set_incoming_key"), "there is no MSE, whose keys these are"),
     (("Cipher", "set_outgoing_key"), "there is no MSE, whose keys these are"),
 ];

@@ -140,6 +140,7 @@ impl State {
         connection.last_incoming_request = now;
         connection.uploaded_at_unchoke = connection.payload_up.total();
         self.unchoked += 1;
+        self.suggest_pieces(peer);
         self.send_and_tell(peer, &Message::Unchoke);
     }
 

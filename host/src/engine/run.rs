@@ -61,6 +61,7 @@ impl Engine {
             Sent::AllowFast(i) => {
                 self.tell_peer(peer, PeerHooks::sent_allow_fast, |p, cx| p.sent_allow_fast(cx, i))
             }
+            Sent::Suggest(i) => self.tell_peer(peer, PeerHooks::sent_suggest, |p, cx| p.sent_suggest(cx, i)),
             Sent::Cancel(r) => self.tell_peer(peer, PeerHooks::sent_cancel, |p, cx| p.sent_cancel(cx, r)),
             Sent::Request(r) => self.tell_peer(peer, PeerHooks::sent_request, |p, cx| p.sent_request(cx, r)),
             Sent::Choke => self.tell_peer(peer, PeerHooks::sent_choke, |p, cx| p.sent_choke(cx)),

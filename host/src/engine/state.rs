@@ -385,6 +385,7 @@ fn sent(message: &Message) -> Option<Sent> {
         Message::HaveNone => Sent::HaveNone,
         Message::Reject(request) => Sent::RejectRequest(as_peer_request(*request)),
         Message::AllowedFast(piece) => Sent::AllowFast(as_piece(*piece)),
+        Message::Suggest(piece) => Sent::Suggest(as_piece(*piece)),
         Message::Cancel(request) => Sent::Cancel(as_peer_request(*request)),
         Message::Request(request) => Sent::Request(as_peer_request(*request)),
         Message::Choke => Sent::Choke,

@@ -89,6 +89,7 @@ pub(super) enum Sent {
     HaveNone,
     RejectRequest(PeerRequest),
     AllowFast(RawPiece),
+    Suggest(RawPiece),
     Cancel(PeerRequest),
     Request(PeerRequest),
     Choke,

@@ -1,5 +1,6 @@
 //! Torrents come, are checked, pause, finish, and go.
 
+use std::collections::VecDeque;
 use std::path::PathBuf;
 
 use pilotfish_plugin::rt::abi_stable::std_types::ROption;
@@ -452,6 +453,7 @@ impl State {
             pieces_checked: 0,
             queued_disk_bytes: 0,
             disk_congested: false,
+            recently_read: VecDeque::new(),
             payload_down: Meter::new(now),
             payload_up: Meter::new(now),
             failed_bytes: 0,

@@ -1,18 +1,21 @@
 //! Serving peers' requests.
 
 use bytes::Bytes;
-use pilotfish_plugin::{ErrorCode, PeerHandle};
+use pilotfish_plugin::{ErrorCode, PeerHandle, TorrentHandle};
 
 use super::state::{Reader, State, sent_piece};
 use super::step::Step;
 use crate::alert::AlertKind;
 use crate::job::{DiskError, DiskJob, ReadToken};
-use crate::metainfo::BlockSpan;
+use crate::metainfo::{BlockSpan, PieceIndex};
 use crate::peer::{as_piece, as_raw};
 use crate::wire::{Message, RawRequest, piece_header};
 
 /// So many requests may come while a peer is choked before it is taken for broken.
 const CHOKED_REQUESTS: u32 = 300;
+/// So many pieces that were read lately are remembered, and so many of them suggested at a time (libtorrent's numbers).
+const RECENTLY_READ: usize = 16;
+const SUGGESTED: usize = 2;
 
 impl State {
     /// A peer asks for a block.
@@ -115,11 +118,12 @@ impl State {
         connection.reading.swap_remove(place);
         match data {
             Ok(data) => {
+                let torrent = connection.torrent;
                 let header = piece_header(span.piece.get(), span.start, span.len);
                 connection.outbox.push(&header);
                 connection.outbox.payload(data);
                 connection.last_sent = now;
-                let torrent = connection.torrent;
+                self.note_read(torrent, span.piece);
                 self.transmit(peer);
                 self.steps.push_back(Step::Sent(peer, sent_piece(span)));
                 if self.wants_alert(pilotfish_plugin::AlertCategory::UPLOAD)
@@ -138,5 +142,32 @@ impl State {
             }
         }
         self.fill_uploads(peer);
+    }
+
+    /// A piece was read from disk just now: others that ask for it soon find it at hand.
+    fn note_read(&mut self, torrent: Option<TorrentHandle>, piece: PieceIndex) {
+        if self.settings.suggest_mode == 0 {
+            return;
+        }
+        let Some(t) = torrent.and_then(|torrent| self.torrent_mut(torrent)) else { return };
+        if t.recently_read.front() != Some(&piece) {
+            t.recently_read.retain(|read| *read != piece);
+            t.recently_read.push_front(piece);
+            t.recently_read.truncate(RECENTLY_READ);
+        }
+    }
+
+    /// Suggests pieces that are at hand to a peer that may ask from now on.
+    pub(super) fn suggest_pieces(&mut self, peer: PeerHandle) {
+        let Some((connection, torrent)) = self.pair(peer) else { return };
+        if !connection.fast() {
+            return;
+        }
+        let lacks = |piece: &&PieceIndex| !connection.has.get(piece.get());
+        let at_hand: Vec<PieceIndex> =
+            torrent.recently_read.iter().filter(lacks).take(SUGGESTED).copied().collect();
+        for piece in at_hand {
+            self.send_and_tell(peer, &Message::Suggest(piece.get()));
+        }
     }
 }

@@ -1,5 +1,6 @@
 //! One torrent: its pieces, its peers, and what it is doing.
 
+use std::collections::VecDeque;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
@@ -8,7 +9,7 @@ use pilotfish_plugin::{PeerHandle, PluginId, TorrentHandle, TorrentState, Userda
 
 use super::{Candidates, Picker};
 use crate::job::StorageId;
-use crate::metainfo::{Description, FileLayout, Geometry};
+use crate::metainfo::{Description, FileLayout, Geometry, PieceIndex};
 use crate::peer::Meter;
 
 /// One torrent of a session.
@@ -62,6 +63,8 @@ pub struct Torrent {
     pub queued_disk_bytes: u64,
     /// Requests stopped because the disk is behind.
     pub disk_congested: bool,
+    /// Pieces that were read for peers lately, the newest first; kept only if peers are told of them.
+    pub recently_read: VecDeque<PieceIndex>,
     /// Payload received.
     pub payload_down: Meter,
     /// Payload sent.
