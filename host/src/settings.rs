@@ -186,10 +186,10 @@ settings! {
 
     /// How many threads read, write and hash; 0 takes one per core, but at most eight.
     aio_threads: u32 = 0, 0..=1_024;
-    /// How much of a torrent may wait to be written before no more is requested, in bytes. libtorrent has 1 MiB,
-    /// which a link of 10 Gbit/s fills in under a millisecond; this lasts for a stall of 25 ms, or two of the largest
-    /// usual pieces.
-    max_queued_disk_bytes: u32 = 32 << 20, 65_536..=u32::MAX;
+    /// How much may wait to be written, of all torrents together, before who fills it requests no more, in bytes. At twice as
+    /// much their peers are not read. libtorrent has 1 MiB, which a link of 10 Gbit/s fills in under a millisecond; what is
+    /// much more than this does not stay in a processor's cache until it is hashed.
+    max_queued_disk_bytes: u32 = 6 << 20, 65_536..=u32::MAX;
     /// How much may stand ready to be sent to one peer, in bytes. libtorrent has 500 KiB; this is what a link of
     /// 10 Gbit/s sends while a busy disk answers. Only peers with such a rate reach it.
     send_buffer_watermark: u32 = 4 << 20, 16_384..=u32::MAX;

@@ -122,3 +122,32 @@ fn a_disk_that_stands_still_for_two_seconds_does_not_fill_the_memory() {
     assert!(after.num_pieces > before.num_pieces + 50, "{before:?} {after:?}");
     assert_eq!(after.num_peers, 1);
 }
+
+#[test]
+fn torrents_share_the_memory_that_waits_for_the_disk() {
+    let mut sim = Sim::new(14);
+    sim.link = Link { bandwidth: 20_000_000, window: 64 << 20, chunk: 1..=128_000, ..Link::default() };
+    let settings = Settings { max_queued_disk_bytes: 2 << 20, ..talkative() };
+    let leech = sim.node_with(settings);
+    let torrents: Vec<_> = (0..4)
+        .map(|number| {
+            let content = Content::random(140 + number, 12 << 20, 256 << 10);
+            let seed = sim.node();
+            sim.seed(seed, &content);
+            let torrent = sim.add(leech, &content);
+            sim.introduce(leech, torrent, seed);
+            (leech, torrent)
+        })
+        .collect();
+    sim.run_until(LIMIT, |sim| sim.status(leech, torrents[0].1).num_pieces > 0);
+    sim.stall(leech, Duration::from_secs(2));
+    let mut most = 0;
+    for _ in 0..100 {
+        sim.run_for(Duration::from_millis(10));
+        most = most.max(sim.at(leech).engine.blocks_in_use());
+    }
+    assert!(most << 14 > 2 << 20, "only {most} blocks: the disk was never behind");
+    // Twice what may be queued, and for each connection a block that is arriving.
+    assert!(most << 14 <= (4 << 20) + 4 * (1 << 15), "{most} blocks");
+    sim.run_until_finished(LIMIT, &torrents);
+}

@@ -90,10 +90,13 @@ impl State {
             torrent.redundant_bytes += u64::from(length);
             return self.request_blocks(peer);
         }
-        torrent.queued_disk_bytes += u64::from(length);
-        torrent.disk_congested |= torrent.queued_disk_bytes > limit;
         let (storage, handle) = (torrent.storage, torrent.handle);
-        let stop_reading = torrent.queued_disk_bytes > 2 * limit;
+        self.queued_disk_bytes += u64::from(length);
+        // All torrents share the memory; those that fill it wait.
+        if self.queued_disk_bytes > limit {
+            self.congest(handle);
+        }
+        let stop_reading = self.queued_disk_bytes > 2 * limit;
         self.disk(DiskJob::Write { storage, span, data });
         received.others.into_iter().for_each(|other| self.cancel(other, span));
         if stop_reading {
@@ -132,6 +135,14 @@ impl State {
         // Asking at once for the same block again would only bring the next reject.
         if !connection.peer_choked {
             self.request_blocks(peer);
+        }
+    }
+
+    /// The disk is behind: this torrent requests nothing until it has caught up.
+    fn congest(&mut self, torrent: pilotfish_plugin::TorrentHandle) {
+        let Some(t) = self.torrent_mut(torrent) else { return };
+        if !std::mem::replace(&mut t.disk_congested, true) {
+            self.congested.push(torrent);
         }
     }
 

@@ -132,13 +132,16 @@ impl State {
     /// A run of blocks is in the file, and its buffers are free.
     fn on_block_written(&mut self, storage: StorageId, span: BlockSpan, result: Result<(), DiskError>) {
         let limit = u64::from(self.settings.max_queued_disk_bytes);
-        let Some(torrent) = self.by_storage.get(&storage).copied() else { return };
-        let Some(t) = self.torrent_mut(torrent) else { return };
-        t.queued_disk_bytes = t.queued_disk_bytes.saturating_sub(u64::from(span.len));
-        if t.disk_congested && t.queued_disk_bytes < limit / 2 {
-            t.disk_congested = false;
-            self.resume_reading(torrent);
+        self.queued_disk_bytes = self.queued_disk_bytes.saturating_sub(u64::from(span.len));
+        if self.queued_disk_bytes < limit / 2 {
+            for torrent in std::mem::take(&mut self.congested) {
+                if let Some(t) = self.torrent_mut(torrent) {
+                    t.disk_congested = false;
+                }
+                self.resume_reading(torrent);
+            }
         }
+        let Some(torrent) = self.by_storage.get(&storage).copied() else { return };
         if let Err(error) = result {
             if let Some(t) = self.torrent_mut(torrent) {
                 t.picker.failed(span.piece);

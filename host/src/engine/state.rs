@@ -20,7 +20,7 @@ use super::timers::Timers;
 use crate::alert::{Alert, AlertKind, AlertQueue, CustomTypes};
 use crate::hooks::Place;
 use crate::job::{DiskJob, ReadToken, StorageId};
-use crate::metainfo::BlockSpan;
+use crate::metainfo::{BLOCK_SIZE, BlockSpan};
 use crate::peer::{Connection, RequestLimits, as_piece, as_request};
 use crate::settings::Settings;
 use crate::torrent::{Choker, Torrent};
@@ -48,6 +48,10 @@ pub(super) struct State {
     /// Reads that are on their way, and for whom.
     pub(super) reads: HashMap<ReadToken, Reader>,
     next_id: u64,
+    /// Bytes handed to the disk and not written yet, of all torrents.
+    pub(super) queued_disk_bytes: u64,
+    /// Torrents that request nothing because of that.
+    pub(super) congested: Vec<TorrentHandle>,
 
     pub(super) steps: VecDeque<Step>,
     /// How deep steps are nested that have what they caused done in their middle.
@@ -129,6 +133,7 @@ impl State {
         peer_id[..prefix.len()].copy_from_slice(prefix);
         let choker = Choker::new(super::choking::limits(&config.settings), now);
         let connects_left = config.settings.connection_speed;
+        let spare = (config.settings.max_queued_disk_bytes / BLOCK_SIZE) as usize;
         Self {
             alerts: AlertQueue::new(config.settings.alert_queue_size as usize),
             settings: config.settings,
@@ -137,7 +142,8 @@ impl State {
             unix_epoch: config.unix_time,
             rng,
             peer_id,
-            pool: BlockPool::new(256),
+            // As many as wait for the disk at full speed: none is given back to be asked for again.
+            pool: BlockPool::new(spare),
             waker: config.waker,
             torrents: SlotMap::new(),
             order: Vec::new(),
@@ -146,6 +152,8 @@ impl State {
             peers: SlotMap::new(),
             reads: HashMap::new(),
             next_id: 1,
+            queued_disk_bytes: 0,
+            congested: Vec::new(),
             steps: VecDeque::new(),
             pumping: 0,
             deferred: Vec::new(),

@@ -451,7 +451,6 @@ impl State {
             peers: Vec::new(),
             held: Vec::new(),
             pieces_checked: 0,
-            queued_disk_bytes: 0,
             disk_congested: false,
             recently_read: VecDeque::new(),
             payload_down: Meter::new(now),

@@ -59,8 +59,6 @@ pub struct Torrent {
     pub held: Vec<PeerHandle>,
     /// Pieces that a running check has looked at.
     pub pieces_checked: u32,
-    /// Bytes handed to the disk and not written yet.
-    pub queued_disk_bytes: u64,
     /// Requests stopped because the disk is behind.
     pub disk_congested: bool,
     /// Pieces that were read for peers lately, the newest first; kept only if peers are told of them.
