@@ -1,15 +1,16 @@
 //! What the embedding program asks for.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use pilotfish::alert::AlertKind;
 use pilotfish::command::Command;
+use pilotfish::settings::Settings;
 use pilotfish_plugin::{
     AlertCategory, CustomAlert, SessionContext, TorrentBox, TorrentHandle, TorrentPlugin, TorrentState, hooks,
 };
-use pilotfish_tests::sim::{Content, Link, NodeId, Probe, Sim};
+use pilotfish_tests::sim::{Content, Link, NodeId, Probe, Sim, talkative};
 
 const LIMIT: Duration = Duration::from_secs(120);
 
@@ -226,4 +227,31 @@ fn a_torrent_is_added_once() {
     let node = sim.node();
     let first = sim.add(node, &content);
     assert_eq!(sim.add(node, &content), first);
+}
+
+#[test]
+fn who_finishes_tells_its_peers_that_it_only_uploads_from_now_on() {
+    let mut sim = Sim::new(59);
+    let content = Content::random(59, 400_000, 16_384);
+    // Else it would leave as soon as it is told.
+    let stays = Settings { close_redundant_connections: false, ..talkative() };
+    let [seed, leech, slow] = [sim.node(), sim.node_with(stays.clone()), sim.node_with(stays)];
+    let told = Arc::new(Mutex::new(false));
+    let note = told.clone();
+    let probe = Probe::new().peer("tick", move |cx| {
+        *note.lock().unwrap() |= cx.this().upload_only();
+        false
+    });
+    probe.plug(&mut sim, slow);
+    sim.seed(seed, &content);
+    let [torrent, other] = [leech, slow].map(|node| sim.add(node, &content));
+    // Without the last piece it is finished, but no seed: nobody sees that by what it has.
+    let piece = pilotfish_plugin::PieceIndex(content.layout().geometry().num_pieces() as i32 - 1);
+    sim.command(leech, Command::SetPiecePriority { torrent, piece, priority: 0 });
+    sim.introduce(slow, other, leech);
+    sim.run_for(Duration::from_secs(3));
+    assert!(!*told.lock().unwrap());
+    sim.introduce(leech, torrent, seed);
+    sim.run_until_finished(LIMIT, &[(leech, torrent)]);
+    sim.run_until(LIMIT, |_| *told.lock().unwrap());
 }

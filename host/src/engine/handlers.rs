@@ -239,6 +239,17 @@ impl State {
         self.send_and_tell(peer, &message);
     }
 
+    /// Tells the peer whether we only upload from now on, if it wants to know (BEP 21, libtorrent's message of that name).
+    pub(super) fn send_upload_only(&mut self, peer: PeerHandle, upload_only: bool) {
+        let Some(connection) = self.peer(peer).filter(|connection| connection.is_established()) else {
+            return;
+        };
+        if let Some(id) = connection.extensions.theirs("upload_only") {
+            let payload = bytes::Bytes::copy_from_slice(&[upload_only.into()]);
+            self.send(peer, &Message::Extended { id, payload });
+        }
+    }
+
     /// Closes a connection in which nothing can happen any more, if the plugins consent.
     pub(super) fn check_redundant(&mut self, peer: PeerHandle) {
         if !self.settings.close_redundant_connections {

@@ -206,6 +206,7 @@ impl Engine {
         }
         for peer in self.state.peers_of(torrent) {
             self.state.update_interest(peer);
+            self.state.send_upload_only(peer, true);
             let redundant = self.state.settings.close_redundant_connections;
             if redundant && self.open_peer(peer).is_some_and(|connection| connection.upload_only()) {
                 self.state.steps.push_back(Step::AskDisconnect(peer, ErrorCode::TORRENT_FINISHED));
@@ -220,6 +221,9 @@ impl Engine {
             (true, TorrentState::DOWNLOADING) => self.finish(torrent),
             (false, TorrentState::FINISHED | TorrentState::SEEDING) => {
                 self.set_state(torrent, TorrentState::DOWNLOADING);
+                for peer in self.state.peers_of(torrent) {
+                    self.state.send_upload_only(peer, false);
+                }
                 self.connect_peers(torrent);
             }
             _ => {}
