@@ -58,6 +58,7 @@ pub use state::EngineConfig;
 
 use crate::alert::Alert;
 use crate::peer::{Connection, Phase};
+use crate::wire::TARGETS;
 use plugins::Chains;
 use state::{SessionPhase, State};
 use step::Step;
@@ -118,11 +119,16 @@ impl Engine {
         &'a mut self,
         peer: PeerHandle,
         scratch: &'a mut [u8],
-    ) -> Option<[IoSliceMut<'a>; 2]> {
+    ) -> Option<[IoSliceMut<'a>; TARGETS]> {
+        let mut scratch = Some(scratch);
         if self.chains.ciphers.receives(peer) {
-            return Some([IoSliceMut::new(&mut []), IoSliceMut::new(scratch)]);
+            return Some(std::array::from_fn(|_| IoSliceMut::new(scratch.take().unwrap_or_default())));
         }
-        Some(self.state.peer_mut(peer)?.decoder.targets(scratch))
+        let pool = self.state.pool.clone();
+        let connection = self.state.peer_mut(peer)?;
+        // The one that is being received is among the requests, too.
+        let expected = connection.requests.len().saturating_sub(1);
+        Some(connection.decoder.targets(scratch.unwrap_or_default(), expected, &pool))
     }
 
     /// Whether the socket of a connection is to be read now. It is not while the disk cannot keep up, or the torrent cannot

@@ -1,17 +1,22 @@
 //! A peer's byte stream, taken apart as it arrives.
 //!
-//! The data of a block is read straight into a buffer of its own; everything else passes through a small inbox, which
-//! holds no memory between messages. A peer that breaks the framing is refused as soon as the offence can be seen,
+//! The data of a block is read straight into a buffer of its own, and that of the blocks behind it, where they are expected;
+//! everything else passes through a small inbox, which holds no memory between messages. A peer that breaks the framing is refused as soon as the offence can be seen,
 //! which is at the length or at the id, never after waiting for what follows.
 
+mod ahead;
+
 use std::io::IoSliceMut;
-use std::mem;
+use std::{array, mem};
 
 use bytes::Bytes;
+
+use ahead::Ahead;
 
 use super::block::{BlockBuf, BlockPool};
 use super::handshake::{HANDSHAKE_LEN, INFO_HASH_END, PROTOCOL, Reserved};
 use super::message::{self, Message, PIECE_HEADER_LEN, id};
+use crate::metainfo::BLOCK_SIZE;
 
 /// The longest message that is accepted, in bytes without the length prefix; the same as libtorrent's.
 pub const MAX_MESSAGE: u32 = 1 << 20;
@@ -20,11 +25,17 @@ pub const MAX_MESSAGE: u32 = 1 << 20;
 /// what mostly follows is the next block.
 const READ_AHEAD: usize = 1024;
 
+/// In how many places the bytes of one read may belong: what is left of a block, the blocks behind it with their headers, and
+/// a rest.
+pub const TARGETS: usize = 2 + 2 * ahead::MOST;
+
 /// The state of one connection's receiving side.
 #[derive(Debug)]
 pub struct Decoder {
     inbox: Inbox,
     block: Option<Incoming>,
+    /// What follows that block. While anything of it has not been looked at, the inbox is empty.
+    ahead: Ahead,
     phase: Phase,
     max_message: u32,
     fragments: bool,
@@ -115,6 +126,7 @@ impl Decoder {
         Self {
             inbox: Inbox::default(),
             block: None,
+            ahead: Ahead::default(),
             phase: Phase::InfoHash,
             max_message,
             fragments: false,
@@ -136,16 +148,31 @@ impl Decoder {
         self.fragments = fragments;
     }
 
-    /// Where the next bytes of the socket belong: the rest of the block that is being received (empty if there is
-    /// none), then `scratch` or its beginning.
-    pub fn targets<'a>(&'a mut self, scratch: &'a mut [u8]) -> [IoSliceMut<'a>; 2] {
-        match &mut self.block {
-            Some(block) => {
-                let ahead = scratch.len().min(READ_AHEAD);
-                [IoSliceMut::new(block.buffer.unfilled_mut()), IoSliceMut::new(&mut scratch[..ahead])]
-            }
-            None => [IoSliceMut::new(&mut []), IoSliceMut::new(scratch)],
+    /// Where the next bytes of the socket belong: the rest of the block that is being received, the `expected` whole blocks
+    /// that should follow it, and `scratch` or its beginning if none is expected. Places that are not needed are empty.
+    pub fn targets<'a>(
+        &'a mut self,
+        scratch: &'a mut [u8],
+        expected: usize,
+        pool: &BlockPool,
+    ) -> [IoSliceMut<'a>; TARGETS] {
+        let nothing_unread = self.inbox.unread().is_empty() && !self.ahead.has_arrived();
+        match matches!(self.phase, Phase::Messages) && nothing_unread && self.max_message >= BLOCK_SIZE + 9 {
+            true => self.ahead.plan(expected, pool),
+            false => self.ahead.plan_nothing(),
         }
+        let rest = match (&self.block, self.ahead.is_planned()) {
+            (_, true) => 0,
+            (Some(_), false) => scratch.len().min(READ_AHEAD),
+            (None, false) => scratch.len(),
+        };
+        let block = self.block.as_mut().map(|block| IoSliceMut::new(block.buffer.unfilled_mut()));
+        let mut targets = block.into_iter().chain(self.ahead.targets());
+        let mut scratch = Some(IoSliceMut::new(&mut scratch[..rest]));
+        array::from_fn(|_| {
+            let next = targets.next().or_else(|| scratch.take());
+            next.unwrap_or_else(|| IoSliceMut::new(&mut []))
+        })
     }
 
     /// `n` bytes were read into the [`targets`](Self::targets), in order. Those in `scratch` are copied.
@@ -155,11 +182,13 @@ impl Decoder {
             block.buffer.advance(direct);
             direct
         });
-        self.inbox.push(&scratch[..scratch.len().min(n - direct)]);
+        let rest = self.ahead.received(n - direct);
+        self.inbox.push(&scratch[..scratch.len().min(rest)]);
     }
 
     /// Takes bytes that are not in the [`targets`](Self::targets), and copies all of them.
     pub fn feed(&mut self, bytes: &[u8]) {
+        self.ahead.plan_nothing();
         let direct = self.block.as_mut().map_or(0, |block| block.buffer.extend(bytes));
         self.inbox.push(&bytes[direct..]);
     }
@@ -198,12 +227,14 @@ impl Decoder {
     /// The bytes after the last event, for a cipher that begins there. Meaningful at a message boundary only, that is
     /// after [`Event::Message`] and before the next call of [`next`](Self::next).
     pub fn unread_mut(&mut self) -> &mut [u8] {
+        self.spill();
         self.inbox.unread_mut()
     }
 
     /// As [`unread_mut`](Self::unread_mut), but takes them away: for a cipher whose plain text has another length,
     /// and comes back by [`feed`](Self::feed).
     pub fn take_unread(&mut self) -> Vec<u8> {
+        self.spill();
         mem::take(&mut self.inbox).into_unread()
     }
 
@@ -247,7 +278,37 @@ impl Decoder {
         Some(Event::PeerId(peer_id))
     }
 
+    /// What was read ahead, and is not what was expected, goes the way of everything else.
+    fn spill(&mut self) {
+        while let Some(slot) = self.ahead.next() {
+            slot.bytes().into_iter().for_each(|bytes| self.inbox.push(bytes));
+        }
+    }
+
+    /// The next block that was read ahead, if that is what comes next.
+    fn read_ahead(&mut self) -> Option<Event> {
+        let slot = self.ahead.next()?;
+        let Some((piece, start)) = slot.block() else {
+            slot.bytes().into_iter().for_each(|bytes| self.inbox.push(bytes));
+            self.spill();
+            return None;
+        };
+        self.next_fragment = 0;
+        let buffer = slot.buffer;
+        if buffer.is_full() {
+            return Some(Event::Message(Message::Piece { piece, start, data: buffer.freeze() }));
+        }
+        self.block = Some(Incoming { piece, start, buffer });
+        Some(Event::PieceStarted { piece, start, length: BLOCK_SIZE })
+    }
+
     fn message(&mut self, pool: &BlockPool) -> Result<Option<Event>, DecodeError> {
+        // Before it nothing is unread: it was planned when nothing was.
+        if self.ahead.has_arrived()
+            && let Some(event) = self.read_ahead()
+        {
+            return Ok(Some(event));
+        }
         let Some((&length, rest)) = self.inbox.unread().split_first_chunk() else { return Ok(None) };
         let length = u32::from_be_bytes(length);
         if length == 0 {

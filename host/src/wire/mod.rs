@@ -13,7 +13,7 @@ mod handshake;
 mod message;
 
 pub use block::{BlockBuf, BlockPool};
-pub use decoder::{DecodeError, Decoder, Event, MAX_MESSAGE};
+pub use decoder::{DecodeError, Decoder, Event, MAX_MESSAGE, TARGETS};
 pub use entry::{EntryError, EntryId, EntryKind, EntryTree};
 pub use extended::ExtensionHandshake;
 pub use handshake::{HANDSHAKE_LEN, Handshake, Reserved};

@@ -48,17 +48,29 @@ fn refusal(bytes: &[u8]) -> Option<DecodeError> {
     }
 }
 
-/// Plays the socket: fills the targets from `stream` in reads of the given sizes, and collects the events.
-fn read_in_parts(decoder: &mut Decoder, mut stream: &[u8], sizes: &[usize], pool: &BlockPool) -> Vec<Event> {
+/// Plays the socket, as [`read_expecting`], where no block is expected.
+fn read_in_parts(decoder: &mut Decoder, stream: &[u8], sizes: &[usize], pool: &BlockPool) -> Vec<Event> {
+    read_expecting(decoder, stream, sizes, &[0], pool)
+}
+
+/// Plays the socket: fills the targets from `stream` in reads of the given sizes, each time with so many blocks expected, and
+/// collects the events.
+fn read_expecting(
+    decoder: &mut Decoder,
+    mut stream: &[u8],
+    sizes: &[usize],
+    expected: &[usize],
+    pool: &BlockPool,
+) -> Vec<Event> {
     let mut scratch = vec![0; 4096];
     let mut seen = Vec::new();
-    for &size in sizes.iter().cycle() {
+    for (&size, &expected) in sizes.iter().cycle().zip(expected.iter().cycle()) {
         if stream.is_empty() {
             break;
         }
         let mut left = size;
         let mut n = 0;
-        for mut target in decoder.targets(&mut scratch) {
+        for mut target in decoder.targets(&mut scratch, expected, pool) {
             let part = target.len().min(left).min(stream.len());
             target[..part].copy_from_slice(&stream[..part]);
             stream = &stream[part..];
@@ -142,7 +154,7 @@ fn a_block_is_read_into_its_own_buffer() {
     assert_eq!((pool.in_use(), decoder.buffered()), (1, 0));
 
     let mut scratch = vec![0; 65_536];
-    let [block, ahead] = decoder.targets(&mut scratch).map(|mut target| {
+    let [block, ahead, ..] = decoder.targets(&mut scratch, 0, &pool).map(|mut target| {
         target.fill(5);
         target.len()
     });
@@ -154,7 +166,56 @@ fn a_block_is_read_into_its_own_buffer() {
     let whole = Event::Message(Message::Piece { piece: 3, start: BLOCK_SIZE, data });
     assert_eq!(events(&mut decoder, &pool), [whole]);
     assert_eq!((pool.in_use(), decoder.unread_mut().len()), (0, 2));
-    assert_eq!(decoder.targets(&mut scratch).map(|target| target.len()), [0, 65_536]);
+    assert_eq!(decoder.targets(&mut scratch, 9, &pool)[0].len(), 65_536);
+}
+
+#[test]
+fn blocks_that_are_expected_are_read_into_their_own_buffers_at_once() {
+    let (mut decoder, pool) = (connected(), pool());
+    let block =
+        |piece| Message::Piece { piece, start: 0, data: Bytes::from(vec![piece as u8; BLOCK_SIZE as usize]) };
+    let blocks: Vec<_> = (0..20).map(block).collect();
+    let stream = encoded(&blocks);
+    let expected: Vec<Event> = blocks.into_iter().map(Event::Message).collect();
+    let whole = BLOCK_SIZE as usize + PIECE_HEADER_LEN;
+    let mut scratch = vec![0; 65_536];
+    let (mut seen, mut sent, mut reads) = (Vec::new(), 0, Vec::new());
+    while sent < stream.len() {
+        let targets = decoder.targets(&mut scratch, 19 - sent / whole, &pool);
+        let mut n = 0;
+        for mut target in targets {
+            let part = target.len().min(stream.len() - sent - n);
+            target[..part].copy_from_slice(&stream[sent + n..][..part]);
+            n += part;
+        }
+        (sent, reads) = (sent + n, [reads, vec![n / whole]].concat());
+        decoder.received(n, &scratch);
+        seen.extend(
+            events(&mut decoder, &pool).into_iter().filter(|event| matches!(event, Event::Message(_))),
+        );
+    }
+    // A little more each time, for as long as it comes.
+    assert_eq!(reads[..4], [2, 4, 6, 7]);
+    assert_eq!(seen, expected);
+    drop((seen, expected));
+    assert_eq!(pool.in_use(), 0);
+}
+
+#[test]
+fn what_was_read_ahead_is_unread_for_a_cipher_that_begins_before_it() {
+    let (mut decoder, pool) = (connected(), pool());
+    let block = Message::Piece { piece: 1, start: 0, data: Bytes::from(vec![7; BLOCK_SIZE as usize]) };
+    let stream = encoded(&[block.clone(), block]);
+    let mut scratch = vec![0; 4096];
+    let mut n = 0;
+    for mut target in decoder.targets(&mut scratch, 2, &pool) {
+        let part = target.len().min(stream.len() - n);
+        target[..part].copy_from_slice(&stream[n..n + part]);
+        n += part;
+    }
+    decoder.received(n, &scratch);
+    assert!(matches!(decoder.next(&pool), Ok(Some(Event::Message(_)))));
+    assert_eq!(decoder.take_unread(), stream[stream.len() / 2..]);
 }
 
 #[test]
@@ -277,6 +338,32 @@ proptest! {
             }
         }
         prop_assert_eq!(expected.next(), None);
+        prop_assert_eq!((pool.in_use(), decoder.buffered()), (0, 0));
+    }
+
+    #[test]
+    fn blocks_survive_any_splitting_whatever_was_expected(
+        messages in prop::collection::vec(prop_oneof![
+            4 => (0..9_u32).prop_map(|piece| (piece, BLOCK_SIZE)),
+            1 => (0..9_u32, 1..BLOCK_SIZE),
+            1 => (0..9_u32).prop_map(|piece| (piece, 0)),
+        ], 1..20),
+        sizes in prop::collection::vec(prop_oneof![1_usize..40, 1_usize..200_000], 1..8),
+        blocks in prop::collection::vec(0..9_usize, 1..8),
+    ) {
+        let (mut decoder, pool) = (connected(), pool());
+        let message = |(index, (piece, length)): (usize, &(u32, u32))| match length {
+            0 => Message::Have(*piece),
+            _ => Message::Piece { piece: *piece, start: 0, data: Bytes::from(vec![index as u8; *length as usize]) },
+        };
+        let messages: Vec<_> = messages.iter().enumerate().map(message).collect();
+        let stream = encoded(&messages);
+        let seen = read_expecting(&mut decoder, &stream, &sizes, &blocks, &pool);
+        let seen = seen.into_iter().filter_map(|event| match event {
+            Event::Message(message) => Some(message),
+            _ => None,
+        });
+        prop_assert!(seen.eq(messages));
         prop_assert_eq!((pool.in_use(), decoder.buffered()), (0, 0));
     }
 
