@@ -9,6 +9,7 @@
 mod data;
 mod download;
 mod interruption;
+mod magnets;
 mod peers;
 mod plugins;
 mod process;

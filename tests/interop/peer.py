@@ -44,8 +44,11 @@ def session(listen):
 
 
 def add(ses, torrent, args):
-    params = lt.add_torrent_params()
-    params.ti = lt.torrent_info(torrent)
+    if torrent.startswith("magnet:"):
+        params = lt.parse_magnet_uri(torrent)
+    else:
+        params = lt.add_torrent_params()
+        params.ti = lt.torrent_info(torrent)
     params.save_path = args.dir
     params.flags &= ~(lt.torrent_flags.paused | lt.torrent_flags.auto_managed)
     if args.role == "seed":
