@@ -142,13 +142,13 @@ fn first_difference(one: &Path, other: &Path) -> Option<u64> {
 /// Writes bytes that are the same for the same `seed`. No two pieces are alike: every MiB is the one before it, turned by
 /// a prime.
 fn fill(file: &mut File, size: u64, seed: u64) {
-    let mut chunk = vec![0; MIB as usize];
+    let mut chunk = vec![0; MIB.min(size) as usize];
     StdRng::seed_from_u64(seed).fill_bytes(&mut chunk);
-    let mut left = size;
+    let (mut left, turn) = (size, chunk.len().min(7_919));
     while left > 0 {
         let part = left.min(MIB);
         file.write_all(&chunk[..part as usize]).unwrap();
         left -= part;
-        chunk.rotate_left(7_919);
+        chunk.rotate_left(turn);
     }
 }
