@@ -5,9 +5,9 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use pilotfish::alert::AlertKind;
-use pilotfish::command::{AddTorrent, Answer, Command};
+use pilotfish::command::{AddTorrent, Answer, Command, PluginSource, TorrentExtension};
 use pilotfish::metainfo::{Description, InfoHashes, Magnet};
-use pilotfish::plugins::builtin::ut_metadata;
+use pilotfish::plugins::builtin::create_ut_metadata_plugin;
 use pilotfish::settings::Settings;
 use pilotfish_plugin::{
     PeerContext, PeerPlugin, SessionBox, SessionContext, SessionPlugin, TorrentBox, TorrentContext,
@@ -20,7 +20,10 @@ const LIMIT: Duration = Duration::from_secs(600);
 /// A node with the extension.
 fn node(sim: &mut Sim, settings: Settings) -> NodeId {
     let node = sim.node_with(settings);
-    sim.plug(node, "ut_metadata", |_| SessionBox::new(ut_metadata::Session));
+    let extension =
+        PluginSource::torrent_factory(TorrentExtension::new("ut_metadata", create_ut_metadata_plugin));
+    let answer = sim.ask(node, |ticket| Command::AddPlugin(ticket, extension));
+    assert!(matches!(answer, Answer::Plugin(Ok(()))));
     node
 }
 

@@ -19,8 +19,8 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use pilotfish_plugin::{
-    Attach, PeerBox, PeerHandle, SessionContext, SessionPlugin, Torrent, TorrentBox, TorrentContext,
-    TorrentHandle, TorrentPlugin, Userdata, hooks,
+    Attach, PeerBox, PeerHandle, SessionContext, Torrent, TorrentBox, TorrentContext, TorrentHandle,
+    TorrentPlugin, Userdata, hooks,
 };
 
 use assembly::Assembly;
@@ -48,21 +48,6 @@ pub fn create_ut_metadata_plugin(
     let limit = cx.session().setting("max_metadata_size").and_then(|limit| limit.parse().ok());
     let shared = Shared { limit: limit.unwrap_or(DEFAULT_LIMIT), ..Shared::default() };
     Some(TorrentBox::new(UtMetadata { shared: Rc::new(RefCell::new(shared)) }))
-}
-
-/// The plugin for every torrent of a session.
-pub struct Session;
-
-#[hooks]
-impl SessionPlugin for Session {
-    fn new_torrent(
-        &mut self,
-        cx: &mut SessionContext<'_>,
-        torrent: TorrentHandle,
-        userdata: Userdata,
-    ) -> Option<TorrentBox> {
-        create_ut_metadata_plugin(cx, torrent, userdata)
-    }
 }
 
 /// On one torrent.
