@@ -70,3 +70,32 @@ fn a_liar_among_honest_peers_is_found_out() {
     sim.assert_complete(leech, &content);
     assert_eq!(bans(&sim, leech), [sim.at(liar).address.ip().to_string()]);
 }
+
+#[test]
+fn a_piece_that_was_announced_too_early_is_taken_back_if_its_hash_is_wrong() {
+    for early in [0, 1] {
+        let mut sim = Sim::new(28);
+        let content = Content::random(28, 65_536, 65_536);
+        let (liar, _) = liar(&mut sim, &content);
+        let settings = pilotfish::settings::Settings {
+            predictive_piece_announce: early,
+            ..pilotfish_tests::sim::talkative()
+        };
+        let [leech, other, seed] = [sim.node_with(settings), sim.node(), sim.node()];
+        let log = Probe::new().plug(&mut sim, other);
+        let [torrent, theirs] = [leech, other].map(|node| sim.add(node, &content));
+        sim.introduce(other, theirs, leech);
+        sim.run_for(Duration::from_secs(1));
+        sim.introduce(leech, torrent, liar);
+        sim.run_until(LIMIT, |sim| !bans(sim, leech).is_empty());
+        sim.run_for(Duration::from_secs(1));
+        let heard = |hook: &str| log.lock().unwrap().iter().filter(|line| line.starts_with(hook)).count();
+        let taken_back = usize::from(early > 0);
+        assert_eq!([heard("peer.on_have 0"), heard("peer.on_dont_have 0")], [taken_back; 2]);
+        sim.seed(seed, &content);
+        sim.introduce(leech, torrent, seed);
+        sim.run_until_finished(LIMIT, &[(leech, torrent), (other, theirs)]);
+        // Told early, or when it was right, but not twice.
+        assert_eq!(heard("peer.on_have 0"), 1 + taken_back);
+    }
+}

@@ -99,6 +99,9 @@ impl State {
         let stop_reading = self.queued_disk_bytes > 2 * limit;
         self.disk(DiskJob::Write { storage, span, data });
         received.others.into_iter().for_each(|other| self.cancel(other, span));
+        if received.piece_complete && self.settings.predictive_piece_announce > 0 {
+            self.announce_early(handle, span.piece);
+        }
         if stop_reading {
             self.pause_reading(handle);
         }

@@ -1,5 +1,6 @@
 //! What the disk says, and what becomes of pieces.
 
+use bytes::Bytes;
 use pilotfish_plugin::{PeerHandle, PeerHooks, PieceOrigin, TorrentHandle, TorrentHooks, TorrentState};
 
 use super::Engine;
@@ -8,9 +9,12 @@ use super::step::Step;
 use crate::alert::AlertKind;
 use crate::job::{DiskDone, DiskError, DiskJob, StorageId};
 use crate::metainfo::{BlockSpan, PieceIndex};
-use crate::peer::as_piece;
+use crate::peer::{Connection, as_piece};
 use crate::torrent::BanReason;
 use crate::wire::Message;
+
+/// The name of the message that takes a HAVE back (BEP 54).
+const DONT_HAVE: &str = "lt_donthave";
 
 impl Engine {
     /// The disk answers. Answers for torrents that are gone mean nothing.
@@ -36,6 +40,7 @@ impl Engine {
                 if let Some(t) = self.state.torrent_mut(torrent) {
                     t.picker.failed(piece);
                 }
+                self.state.take_back(torrent, piece);
                 self.state.disk_failed(torrent, &error);
             }
         }
@@ -88,6 +93,7 @@ impl Engine {
         let Some(t) = self.state.torrent_mut(torrent) else { return };
         t.picker.failed(piece);
         let storage = t.storage;
+        self.state.take_back(torrent, piece);
         self.state.disk(DiskJob::Forget { storage, piece });
         self.punish(torrent, &contributors);
         for peer in self.state.peers_of(torrent) {
@@ -161,7 +167,8 @@ impl State {
     /// Tells the swarm that we have a piece.
     fn announce_piece(&mut self, torrent: TorrentHandle, piece: PieceIndex) {
         let redundant = self.settings.send_redundant_have;
-        for peer in self.peers_of(torrent) {
+        let told = self.told_early(torrent, piece);
+        for peer in self.peers_of(torrent).into_iter().filter(|peer| !told.contains(peer)) {
             let wanted = self.peer(peer).is_some_and(|connection| {
                 connection.is_established()
                     && connection.bitfield_sent
@@ -171,6 +178,45 @@ impl State {
                 self.send_and_tell(peer, &Message::Have(piece.get()));
             }
         }
+    }
+
+    /// Tells those peers of a piece before its hash is known from which that can be taken back.
+    pub(super) fn announce_early(&mut self, torrent: TorrentHandle, piece: PieceIndex) {
+        let may_be_told = |connection: &Connection| {
+            connection.is_established()
+                && connection.bitfield_sent
+                && connection.fast()
+                && connection.extensions.theirs(DONT_HAVE).is_some()
+                && !connection.has.get(piece.get())
+        };
+        let told: Vec<PeerHandle> = self
+            .peers_of(torrent)
+            .into_iter()
+            .filter(|peer| self.peer(*peer).is_some_and(may_be_told))
+            .collect();
+        for peer in told {
+            self.send_and_tell(peer, &Message::Have(piece.get()));
+            if let Some(t) = self.torrent_mut(torrent) {
+                t.announced_early.push((piece, peer));
+            }
+        }
+    }
+
+    /// A piece that was announced early has the wrong hash: we do not have it after all (BEP 54).
+    fn take_back(&mut self, torrent: TorrentHandle, piece: PieceIndex) {
+        for peer in self.told_early(torrent, piece) {
+            let id = self.peer(peer).and_then(|connection| connection.extensions.theirs(DONT_HAVE));
+            if let Some(id) = id {
+                let payload = Bytes::copy_from_slice(&piece.get().to_be_bytes());
+                self.send(peer, &Message::Extended { id, payload });
+            }
+        }
+    }
+
+    /// Who was told of a piece early; asked once.
+    fn told_early(&mut self, torrent: TorrentHandle, piece: PieceIndex) -> Vec<PeerHandle> {
+        let Some(t) = self.torrent_mut(torrent) else { return Vec::new() };
+        t.announced_early.extract_if(.., |(early, _)| *early == piece).map(|(_, peer)| peer).collect()
     }
 
     fn piece_finished(&mut self, torrent: TorrentHandle, piece: PieceIndex) {

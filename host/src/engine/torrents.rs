@@ -456,6 +456,7 @@ impl State {
             held: Vec::new(),
             pieces_checked: 0,
             disk_congested: false,
+            announced_early: Vec::new(),
             recently_read: VecDeque::new(),
             payload_down: Meter::new(now),
             payload_up: Meter::new(now),

@@ -61,6 +61,8 @@ pub struct Torrent {
     pub pieces_checked: u32,
     /// Requests stopped because the disk is behind.
     pub disk_congested: bool,
+    /// Who was told that we have which pieces, although their hashes are not known yet.
+    pub announced_early: Vec<(PieceIndex, PeerHandle)>,
     /// Pieces that were read for peers lately, the newest first; kept only if peers are told of them.
     pub recently_read: VecDeque<PieceIndex>,
     /// Payload received.
