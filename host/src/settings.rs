@@ -168,8 +168,8 @@ settings! {
     /// How many of the pieces that a peer suggested are remembered, the newest first (BEP 6).
     max_suggest_pieces: u32 = 16, 0..=10_000;
     /// Whether peers are told of a piece as soon as its last block is here, before its hash is known: 0 for no. Peers for which
-    /// that can be taken back (BEP 54) are told, and it is taken back from them if the hash is wrong. (With libtorrent the
-    /// number is how many milliseconds before the last block.)
+    /// that can be taken back (BEP 54) are told, and it is taken back from them if the hash is wrong. With libtorrent the
+    /// number is how many milliseconds before the last block.
     predictive_piece_announce: u32 = 0, 0..=60_000;
     /// Whether peers are told which pieces were read lately, so that those are asked for while they are at hand (BEP 6): 0 for
     /// no, 1 for yes (libtorrent's `suggest_read_cache`).
