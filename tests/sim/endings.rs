@@ -1,11 +1,14 @@
 //! How connections end: what plugins are asked first, and what they hear.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use pilotfish::alert::AlertKind;
 use pilotfish::command::{Command, Ticket};
 use pilotfish::engine::{Input, SocketOperation};
 use pilotfish::wire::{Message, RawRequest};
-use pilotfish_plugin::PeerHandle;
+use pilotfish_plugin::{AlertCategory, CustomAlert, ErrorCode, Operation, PeerHandle, Session, Severity};
 use pilotfish_tests::sim::{Content, Probe};
 
 use crate::alone::address;
@@ -228,4 +231,56 @@ fn a_connection_that_is_refused_before_it_joins_its_torrent_is_nothing_to_plugin
     let peer = strangers.call(1, FAST);
     assert!(strangers.heard().is_empty());
     assert!(strangers.is_closed(peer));
+}
+
+fn post_again(session: &Session<'_>) {
+    session.post_alert(&CustomAlert {
+        kind: 1,
+        what: "again",
+        category: AlertCategory::STATUS,
+        message: "",
+        payload: &[],
+        torrent: None,
+        peer: None,
+    });
+}
+
+/// Alerts cause alerts at the end, and in the midst of that the plugin closes a connection: sooner or later in the turn, and
+/// at last in the round that leaves it to a tick that never comes.
+#[test]
+fn a_connection_whose_end_was_left_to_the_next_tick_ends_with_the_session() {
+    for turns in 1..=20 {
+        let posted = Arc::new(AtomicUsize::new(0));
+        let heard = posted.clone();
+        let probe = Probe::new()
+            .session("abort", move |cx| {
+                posted.store(1, Ordering::Relaxed);
+                post_again(&cx.session());
+                cx.session().done();
+                false
+            })
+            .session("on_alert", move |cx| {
+                let turn = heard.load(Ordering::Relaxed);
+                if turn == 0 {
+                    return false;
+                }
+                heard.store(turn + 1, Ordering::Relaxed);
+                post_again(&cx.session());
+                let torrent = cx.session().torrents()[0];
+                let peers = cx.torrent(torrent).map(|torrent| torrent.peers()).unwrap_or_default();
+                for peer in peers.into_iter().filter(|_| turn == turns) {
+                    let peer = cx.peer(peer).unwrap();
+                    peer.disconnect(ErrorCode::SESSION_IS_CLOSING, Operation::UNKNOWN, Severity::NORMAL);
+                }
+                false
+            });
+        let mut strangers = Strangers::of_leech(content(), probe);
+        let peer = strangers.meet(1, FAST);
+        strangers.alone.handle(Input::Command(Command::Shutdown));
+        let alerts = &strangers.alone.alerts;
+        assert!(alerts.iter().any(|alert| matches!(alert, AlertKind::TooManyRounds { .. })));
+        assert_eq!(strangers.alone.closed, [peer], "turn {turns}");
+        let ends = strangers.heard().into_iter().filter(|line| line.starts_with("peer.on_disconnect"));
+        assert_eq!(ends.count(), 1, "turn {turns}");
+    }
 }

@@ -403,6 +403,11 @@ impl Engine {
             );
         }
         self.pump();
+        // There is no next tick for those whose end was left to it.
+        let late: Vec<_> = self.state.peers().map(|(peer, _)| peer).collect();
+        for peer in late {
+            self.finish_disconnect(peer);
+        }
         let storages: Vec<StorageId> = self.state.by_storage.keys().copied().collect();
         for storage in storages {
             self.state.disk(DiskJob::Close { storage, delete_files: false });
