@@ -31,6 +31,8 @@ pub enum Command {
     Metadata(Ticket, TorrentHandle),
     /// Pauses a torrent.
     PauseTorrent(TorrentHandle),
+    /// Pauses a torrent once the blocks that it asked for have come.
+    PauseTorrentGracefully(TorrentHandle),
     /// Resumes a torrent.
     ResumeTorrent(TorrentHandle),
     /// Hashes a torrent's files again.

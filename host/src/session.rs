@@ -273,6 +273,12 @@ impl Session {
         self.tell(Command::PauseTorrent(torrent));
     }
 
+    /// Pauses a torrent, but lets the blocks that it has asked for come first: each connection is closed when its last has,
+    /// and `torrent_paused` is posted after all of them (libtorrent's `graceful_pause`).
+    pub fn pause_torrent_gracefully(&self, torrent: TorrentHandle) {
+        self.tell(Command::PauseTorrentGracefully(torrent));
+    }
+
     /// Resumes a torrent.
     pub fn resume_torrent(&self, torrent: TorrentHandle) {
         self.tell(Command::ResumeTorrent(torrent));

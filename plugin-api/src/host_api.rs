@@ -149,6 +149,7 @@ host_table! {
     fn status(torrent: TorrentHandle, out: Sink<'_>);
     fn is_paused(torrent: TorrentHandle);
     fn pause(torrent: TorrentHandle);
+    fn pause_gracefully(torrent: TorrentHandle);
     fn resume(torrent: TorrentHandle);
     fn force_recheck(torrent: TorrentHandle);
     fn add_extension(torrent: TorrentHandle, plugin: TorrentBox);

@@ -75,6 +75,12 @@ impl<'a> Torrent<'a> {
         ask!(self.torrent.pause());
     }
 
+    /// Pauses it, but lets the blocks that were asked for come first: each connection is closed when its last has.
+    /// `on_pause` is called now, and again when the last connection is gone (libtorrent's `graceful_pause`).
+    pub fn pause_gracefully(&self) {
+        ask!(self.torrent.pause_gracefully());
+    }
+
     /// Resumes it.
     pub fn resume(&self) {
         ask!(self.torrent.resume());

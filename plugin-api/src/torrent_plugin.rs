@@ -34,7 +34,8 @@ hook_table! {
         fn tick() -> () = ();
         /// The torrent is about to be resumed. Handled: it stays paused.
         fn on_resume() -> Verdict = Verdict::Continue;
-        /// The torrent is about to be paused. Handled: it goes on.
+        /// The torrent is about to be paused. Handled: it goes on. Of a graceful pause it comes twice: when
+        /// that begins, and when its last connection is gone or it is made a pause at once.
         fn on_pause() -> Verdict = Verdict::Continue;
         /// The files have been checked, and downloading or seeding can begin: once per completed check, and once when the
         /// plugin is attached if checking is over. Of a magnet link not before its metadata is there.

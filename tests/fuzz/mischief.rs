@@ -157,7 +157,8 @@ fn on_session(shared: &Arc<Shared>, cx: &impl Reach) {
 fn on_torrent(shared: &Arc<Shared>, cx: &impl Reach) {
     let Some(torrent) = cx.torrent(torrent_handle(shared, cx)) else { return };
     match shared.below(12) {
-        0 if shared.one_in(3) => torrent.pause(),
+        0 if shared.one_in(6) => torrent.pause(),
+        0 if shared.one_in(3) => torrent.pause_gracefully(),
         1 | 2 => torrent.resume(),
         3 if shared.one_in(4) => torrent.force_recheck(),
         4 => torrent.add_extension(TorrentBox::new(Chatty::new(shared))),

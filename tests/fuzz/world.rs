@@ -392,6 +392,7 @@ impl World {
                 self.shared.deleted.fetch_or(delete_files, Ordering::Relaxed);
                 Command::RemoveTorrent { torrent, delete_files }
             }
+            2 if self.rng.random_bool(0.5) => Command::PauseTorrentGracefully(torrent),
             2 => Command::PauseTorrent(torrent),
             3 | 4 => Command::ResumeTorrent(torrent),
             5 => Command::Recheck(torrent),

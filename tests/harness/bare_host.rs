@@ -213,6 +213,7 @@ tables! {
         fn status(TorrentHandle, Sink<'_>);
         fn is_paused(TorrentHandle);
         fn pause(TorrentHandle);
+        fn pause_gracefully(TorrentHandle);
         fn resume(TorrentHandle);
         fn force_recheck(TorrentHandle);
         fn add_extension(TorrentHandle, TorrentBox);

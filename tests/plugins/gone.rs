@@ -71,6 +71,7 @@ impl TorrentPlugin for Asker {
         assert!(torrent.piece_availability().is_empty() && torrent.metadata().is_empty());
         assert_eq!(torrent.save_path().as_os_str(), "");
         torrent.pause();
+        torrent.pause_gracefully();
         torrent.resume();
         torrent.force_recheck();
         torrent.add_extension(TorrentBox::new(Self));

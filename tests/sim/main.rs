@@ -16,6 +16,7 @@ mod inbound;
 mod liars;
 mod magnets;
 mod outbound;
+mod pauses;
 mod plugins;
 mod reads;
 mod registration;

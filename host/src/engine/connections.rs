@@ -137,10 +137,14 @@ impl Engine {
     pub(super) fn finish_disconnect(&mut self, peer: PeerHandle) {
         let Some(closing) = self.state.peer(peer).and_then(|connection| connection.closing) else { return };
         self.tell_peer(peer, PeerHooks::on_disconnect, |p, cx| p.on_disconnect(cx, closing.error));
+        let torrent = self.state.peer(peer).and_then(|connection| connection.torrent);
         self.state.forget_peer(peer, closing);
         self.chains.peers.remove(peer);
         self.chains.ciphers.forget(peer);
         self.state.outputs.push_back(Output::Close(peer));
+        if let Some(torrent) = torrent {
+            self.finish_draining(torrent);
+        }
     }
 
     /// The session listens.

@@ -31,6 +31,9 @@ impl State {
     pub(super) fn request_blocks(&mut self, peer: PeerHandle) {
         let now = self.now;
         let Some((connection, torrent, rng)) = self.triple(peer) else { return };
+        if torrent.draining {
+            return self.settle_draining(peer);
+        }
         if !connection.is_established()
             || !connection.interesting
             || !torrent.is_downloading()

@@ -16,7 +16,7 @@
 //! | `inbound`, `handlers` | a message on its way through the chain; the defaults behind it |
 //! | `connections`, `handshake` | connections come and go; both handshakes |
 //! | `download`, `upload`, `pieces`, `reads` | requesting blocks, serving them, what becomes of pieces, reading for plugins |
-//! | `torrents`, `metadata` | torrents come, are checked, pause, finish, and go; those that begin with a link |
+//! | `torrents`, `pausing`, `metadata` | torrents come, are checked, finish, and go; pause and resume; begin with a link |
 //! | `ciphers` | encryption that plugins switch on |
 //! | `tick`, `choking`, `timers` | deadlines |
 //! | `host_api` | the functions that plugins call |
@@ -34,6 +34,7 @@ mod inbound;
 mod input;
 mod metadata;
 mod output;
+mod pausing;
 mod pieces;
 mod plugins;
 mod reads;

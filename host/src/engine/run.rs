@@ -38,7 +38,7 @@ impl Engine {
             Step::AddTorrent(ticket, torrent) => self.add_torrent(ticket, torrent),
             Step::RemoveTorrent(torrent, delete_files) => self.remove_torrent(torrent, delete_files),
             Step::Wanted(torrent) => self.on_wanted(torrent),
-            Step::Pause(torrent, pause) => self.pause_torrent(torrent, pause),
+            Step::Pause(torrent, change) => self.change_pause(torrent, change),
             Step::PauseSession(pause) => self.pause_session(pause),
             Step::Recheck(torrent) => self.recheck(torrent),
             Step::FileError(torrent, file, error) => self.on_file_error(torrent, file, error),

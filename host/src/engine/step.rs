@@ -11,6 +11,7 @@ use pilotfish_plugin::{
     PluginId, TorrentBox, TorrentHandle,
 };
 
+use super::pausing::PauseChange;
 use crate::alert::Alert;
 use crate::command::{AddTorrent, AddTorrentError, Ticket};
 use crate::hooks::Place;
@@ -50,7 +51,7 @@ pub(super) enum Step {
     /// A plugin or the embedding program wants other pieces: the torrent may be finished now, or not be any more.
     Wanted(TorrentHandle),
     /// A torrent is paused or resumed.
-    Pause(TorrentHandle, bool),
+    Pause(TorrentHandle, PauseChange),
     /// The session is paused or resumed.
     PauseSession(bool),
     /// A torrent's files are hashed again.

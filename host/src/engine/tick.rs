@@ -107,6 +107,7 @@ impl Engine {
             self.state.check_snubbed(peer);
             self.state.request_blocks(peer);
             self.state.fill_uploads(peer);
+            self.state.settle_draining(peer);
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Torrents come, are checked, pause, finish, and go.
+//! Torrents come, are checked, finish, and go.
 
 use std::collections::VecDeque;
 use std::path::PathBuf;
@@ -11,6 +11,7 @@ use pilotfish_plugin::{
 
 use super::Engine;
 use super::output::Output;
+use super::pausing::PauseChange;
 use super::state::{SessionPhase, State};
 use super::step::Step;
 use crate::alert::AlertKind;
@@ -27,8 +28,11 @@ impl Engine {
         match command {
             Command::AddTorrent(ticket, torrent) => self.add_torrent(Some(ticket), Ok(torrent)),
             Command::RemoveTorrent { torrent, delete_files } => self.remove_torrent(torrent, delete_files),
-            Command::PauseTorrent(torrent) => self.pause_torrent(torrent, true),
-            Command::ResumeTorrent(torrent) => self.pause_torrent(torrent, false),
+            Command::PauseTorrent(torrent) => self.change_pause(torrent, PauseChange::Pause),
+            Command::PauseTorrentGracefully(torrent) => {
+                self.change_pause(torrent, PauseChange::PauseGracefully);
+            }
+            Command::ResumeTorrent(torrent) => self.change_pause(torrent, PauseChange::Resume),
             Command::Recheck(torrent) => self.recheck(torrent),
             Command::ConnectPeer { torrent, address, source } => self.offer_peer(torrent, address, source),
             Command::SetPiecePriority { torrent, piece, priority } => {
@@ -234,70 +238,6 @@ impl Engine {
         }
     }
 
-    /// Pauses or resumes a torrent, unless a plugin has it otherwise.
-    pub(super) fn pause_torrent(&mut self, torrent: TorrentHandle, pause: bool) {
-        let Some(t) = self.state.torrent_mut(torrent) else { return };
-        t.pause_asked = None;
-        if t.paused == pause || t.removing {
-            return;
-        }
-        // While the session is paused, it is paused before and after.
-        let handled = !t.held_by_session && self.ask_about_pause(torrent, pause);
-        let Some(t) = self.state.torrent_mut(torrent).filter(|_| !handled) else { return };
-        t.paused = pause;
-        let name = t.name().to_owned();
-        if pause {
-            self.disconnect_all(torrent, ErrorCode::TORRENT_PAUSED);
-            self.state.alert(AlertKind::TorrentPaused { torrent, name });
-        } else {
-            t.error = None;
-            let again = std::mem::take(&mut t.check_failed);
-            self.state.alert(AlertKind::TorrentResumed { torrent, name });
-            if again {
-                self.begin_check(torrent);
-            }
-            self.connect_peers(torrent);
-        }
-    }
-
-    /// Pauses or resumes the session: of each torrent that this pauses or resumes, the plugins are asked as ever. One that
-    /// they keep going goes on as if the session did.
-    pub(super) fn pause_session(&mut self, pause: bool) {
-        if self.state.paused == pause {
-            return;
-        }
-        self.state.paused = pause;
-        for torrent in self.state.order.clone() {
-            let Some(t) = self.state.torrent_mut(torrent).filter(|t| t.held_by_session != pause) else {
-                continue;
-            };
-            // Paused by itself, it is so before and after.
-            let handled = !t.paused && self.ask_about_pause(torrent, pause);
-            let Some(t) = self.state.torrent_mut(torrent) else { continue };
-            match (pause, handled) {
-                (true, true) => {}
-                (true, false) => {
-                    t.held_by_session = true;
-                    self.disconnect_all(torrent, ErrorCode::TORRENT_PAUSED);
-                }
-                (false, _) => {
-                    t.held_by_session = false;
-                    // Kept from going on, it is paused by itself from now on.
-                    t.paused |= handled;
-                    self.connect_peers(torrent);
-                }
-            }
-        }
-    }
-
-    /// Whether a plugin has it otherwise that a torrent pauses, or resumes.
-    fn ask_about_pause(&mut self, torrent: TorrentHandle, pause: bool) -> bool {
-        match pause {
-            true => self.torrent_handled(torrent, TorrentHooks::on_pause, |p, cx| p.on_pause(cx)),
-            false => self.torrent_handled(torrent, TorrentHooks::on_resume, |p, cx| p.on_resume(cx)),
-        }
-    }
-
     /// Forgets what is there, and hashes all files again.
     pub(super) fn recheck(&mut self, torrent: TorrentHandle) {
         let Some(t) = self.state.torrent_mut(torrent).filter(|t| t.files_checked && !t.removing) else {
@@ -309,7 +249,7 @@ impl Engine {
         self.begin_check(torrent);
     }
 
-    fn begin_check(&mut self, torrent: TorrentHandle) {
+    pub(super) fn begin_check(&mut self, torrent: TorrentHandle) {
         let Some(t) = self.state.torrent_mut(torrent) else { return };
         t.forget_pieces();
         let storage = t.storage;
@@ -322,6 +262,7 @@ impl Engine {
         if let Some(t) = self.state.torrent_mut(torrent) {
             t.error = Some(error);
             t.paused = true;
+            t.draining = false;
             self.disconnect_all(torrent, ErrorCode::TORRENT_PAUSED);
         }
     }
@@ -331,6 +272,7 @@ impl Engine {
         let Some(t) = self.state.torrent_mut(torrent).filter(|t| t.error.is_none()) else { return };
         t.error = Some(error.clone());
         t.paused = true;
+        t.draining = false;
         let name = t.name().to_owned();
         self.state.alert(AlertKind::FileError { torrent, name, file, error });
         self.disconnect_all(torrent, ErrorCode::DISK_ERROR);
@@ -450,6 +392,7 @@ impl State {
             state,
             paused: asked.paused,
             held_by_session,
+            draining: false,
             pause_asked: None,
             check_only: asked.check_only,
             removing: false,

@@ -33,6 +33,8 @@ pub struct Torrent {
     pub state: TorrentState,
     /// Whether it is paused by itself.
     pub paused: bool,
+    /// Whether that pause is a graceful one: blocks that were asked for may still come. Only while it is paused.
+    pub draining: bool,
     /// Whether the session is paused, and no plugin kept this torrent out of it.
     pub held_by_session: bool,
     /// What a plugin asked for in the hook that runs: visible at once, done afterwards.

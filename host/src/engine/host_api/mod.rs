@@ -119,6 +119,7 @@ impl Tables {
         status: torrent::status,
         is_paused: torrent::is_paused,
         pause: torrent::pause,
+        pause_gracefully: torrent::pause_gracefully,
         resume: torrent::resume,
         force_recheck: torrent::force_recheck,
         add_extension: torrent::add_extension,

@@ -8,6 +8,7 @@ use pilotfish_plugin::{
 };
 
 use super::{YES, host_functions, yes_if};
+use crate::engine::pausing::PauseChange;
 use crate::engine::state::State;
 use crate::engine::step::{Boxed, Step, plugin_hashes};
 use crate::metainfo::PieceIndex as ValidPiece;
@@ -19,9 +20,9 @@ impl State {
     }
 
     /// Has a torrent paused or resumed after the hook; visible at once.
-    fn ask_pause(&mut self, torrent: TorrentHandle, pause: bool) -> Option<()> {
-        self.torrent_mut(torrent)?.pause_asked = Some(pause);
-        self.steps.push_back(Step::Pause(torrent, pause));
+    fn ask_pause(&mut self, torrent: TorrentHandle, change: PauseChange) -> Option<()> {
+        self.torrent_mut(torrent)?.pause_asked = Some(change.pauses());
+        self.steps.push_back(Step::Pause(torrent, change));
         Some(())
     }
 }
@@ -63,12 +64,17 @@ host_functions! {
     }
 
     fn pause(state, torrent: TorrentHandle) {
-        state.ask_pause(torrent, true)?;
+        state.ask_pause(torrent, PauseChange::Pause)?;
+        YES
+    }
+
+    fn pause_gracefully(state, torrent: TorrentHandle) {
+        state.ask_pause(torrent, PauseChange::PauseGracefully)?;
         YES
     }
 
     fn resume(state, torrent: TorrentHandle) {
-        state.ask_pause(torrent, false)?;
+        state.ask_pause(torrent, PauseChange::Resume)?;
         YES
     }
 
