@@ -6,11 +6,16 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use pilotfish::alert::AlertKind;
+use pilotfish::command::{Command, Ticket};
+use pilotfish::engine::Input;
 use pilotfish::settings::Settings;
+use pilotfish::wire::Message;
 use pilotfish_plugin::{
     NO_SLOT, PeerHandle, SessionBox, SessionContext, SessionPlugin, TorrentHandle, hooks,
 };
-use pilotfish_tests::sim::{Content, NodeId, Sim, talkative};
+use pilotfish_tests::sim::{Content, NodeId, Probe, Sim, talkative};
+
+use crate::stranger::{FAST, Strangers};
 
 /// Scores by address; everybody else is nothing to it.
 struct Favours(BTreeMap<SocketAddr, i64>);
@@ -108,4 +113,20 @@ fn a_panic_over_a_score_costs_the_plugin_and_nobody_else() {
     assert_eq!(*asked.lock().unwrap(), 1);
     let blamed = |alert: &&AlertKind| matches!(alert, AlertKind::PluginPanicked { hook, plugin, .. } if hook == "unchoke_score" && plugin == "undecided");
     assert_eq!(party.sim.alerts(party.seed).filter(blamed).count(), 1);
+}
+
+#[test]
+fn a_slot_that_becomes_free_goes_to_the_next_in_a_moment() {
+    let mut strangers = Strangers::of_seed(Content::random(305, 10_000, 16_384), Probe::new());
+    let set = Command::Set(Ticket(9), "unchoke_slots_limit".into(), "1".into());
+    strangers.alone.handle(Input::Command(set));
+    let (first, second) = (strangers.meet(1, FAST), strangers.meet(2, FAST));
+    for peer in [first, second] {
+        strangers.tell(peer, &[Message::HaveNone, Message::Interested]);
+    }
+    let unchoked = |strangers: &Strangers, peer| strangers.alone.told(peer).contains(&Message::Unchoke);
+    assert!(unchoked(&strangers, first) && !unchoked(&strangers, second));
+    strangers.alone.hang_up(first);
+    strangers.alone.run_for(Duration::from_millis(100));
+    assert!(unchoked(&strangers, second));
 }

@@ -71,6 +71,11 @@ impl OpenFiles {
         Ok(file)
     }
 
+    /// The file, if it is open: it is not waited for.
+    pub(super) fn open_already(&self, storage: StorageId, file: usize) -> Option<Arc<File>> {
+        self.open.lock().find((storage, file), Purpose::Read)
+    }
+
     /// Closes all files of a storage, except for those in use at this moment, which follow when they are done with.
     pub(super) fn close(&self, storage: StorageId) {
         let closed: Vec<_> = {

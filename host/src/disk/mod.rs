@@ -15,6 +15,8 @@
 //! * A piece that is known to be right is not written again unless it is forgotten; nor is a block that came twice.
 //! * Padding (BEP 47) is never on disk: it reads as zeros.
 //!
+//! [`DiskPool::read_resident`] is the one call that does something at once: it reads what is in memory already.
+//!
 //! Files are opened on first use, at most [`OPEN_FILES`] of them at a time. Space is not reserved: a file grows as its
 //! blocks arrive, and has holes where none have.
 
@@ -24,6 +26,7 @@ mod folders;
 mod piece;
 mod pool;
 mod progress;
+mod resident;
 mod schedule;
 mod storage;
 #[cfg(test)]

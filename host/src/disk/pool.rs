@@ -4,12 +4,14 @@ use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::{io, mem};
 
+use bytes::Bytes;
 use parking_lot::{Condvar, Mutex};
 
 use super::files::OpenFiles;
-use super::piece;
 use super::schedule::{Finished, Schedule, Work};
-use crate::job::{DiskDone, DiskJob, MetadataError};
+use super::{piece, resident};
+use crate::job::{DiskDone, DiskJob, MetadataError, StorageId};
+use crate::metainfo::BlockSpan;
 use crate::wire::BlockPool;
 
 /// A bounded number of threads that carry out [`DiskJob`]s. Clones are handles to the same threads.
@@ -111,6 +113,14 @@ impl DiskPool {
         if has_more {
             shared.work_came.notify_one();
         }
+    }
+
+    /// Reads a block at once, on the calling thread, if it is in memory and no job of its piece is under way. `None` says
+    /// nothing about the block: a [`DiskJob::Read`] does. Never waits for a file.
+    pub fn read_resident(&self, storage: StorageId, span: BlockSpan) -> Option<Bytes> {
+        let shared = &self.threads.shared;
+        let storage = shared.queue.lock().schedule.at_rest(storage, span.piece)?;
+        resident::read(&storage, &shared.files, &shared.buffers, span)
     }
 
     /// Does everything that was asked, except that checks end after the pieces in progress, answers it, and ends the

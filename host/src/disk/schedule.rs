@@ -167,6 +167,13 @@ impl Schedule {
         }
     }
 
+    /// The storage, if nothing waits to be done, or is being done, to the piece: what is on disk now is what a read would see.
+    pub(super) fn at_rest(&self, storage: StorageId, piece: PieceIndex) -> Option<Arc<Storage>> {
+        let slot = self.storages.get(&storage).filter(|slot| !slot.closing)?;
+        let busy = self.pieces.get(&(storage, piece)).is_some_and(|queue| queue.scheduled);
+        (!busy).then(|| slot.storage.clone())
+    }
+
     /// Whether [`next`](Self::next) would give something.
     pub(super) fn has_more(&self) -> bool {
         !self.ready.is_empty() || self.checks.iter().any(CheckRun::has_more)

@@ -4,6 +4,7 @@ use pilotfish_plugin::{NO_SLOT, PeerHandle, SessionHooks};
 
 use super::Engine;
 use super::state::State;
+use super::timers::Timer;
 use crate::hooks::{Chain, Sessions};
 use crate::settings::Settings;
 use crate::torrent::{Candidate, ChokerLimits};
@@ -49,7 +50,9 @@ impl Engine {
         });
         self.state.choker = choker;
         let Some(decision) = decision else { return };
-        decision.choke.into_iter().for_each(|peer| self.state.choke_quietly(peer));
+        for peer in decision.choke {
+            self.state.choke_quietly(peer);
+        }
         let optimistic = decision.optimistic;
         self.state.mark_optimistic(&candidates, &optimistic);
         decision.unchoke.into_iter().for_each(|peer| self.state.unchoke(peer));
@@ -125,7 +128,7 @@ impl State {
         let ready = self.peer(peer).is_some_and(|c| c.is_established() && c.bitfield_sent);
         if ready && self.choker.has_free_slot(self.unchoked as usize) {
             match self.scored {
-                true => self.choker.trigger(self.now),
+                true => self.trigger_choker(),
                 false => self.unchoke(peer),
             }
         }
@@ -146,16 +149,28 @@ impl State {
 
     /// Chokes a peer, and has its slot given to another.
     pub(super) fn choke(&mut self, peer: PeerHandle) {
-        self.choke_quietly(peer);
-        self.choker.trigger(self.now);
+        if self.choke_quietly(peer) {
+            self.trigger_choker();
+        }
     }
 
-    fn choke_quietly(&mut self, peer: PeerHandle) {
-        let Some(connection) = self.peer_mut(peer).filter(|c| !c.choked && !c.is_closing()) else { return };
+    /// Has the slots given out anew at once.
+    pub(super) fn trigger_choker(&mut self) {
+        if let Some(due) = self.choker.trigger(self.now) {
+            self.timers.set(due, Timer::Choker);
+        }
+    }
+
+    /// Chokes a peer. Whether it was not choked before.
+    fn choke_quietly(&mut self, peer: PeerHandle) -> bool {
+        let Some(connection) = self.peer_mut(peer).filter(|c| !c.choked && !c.is_closing()) else {
+            return false;
+        };
         connection.choked = true;
         connection.optimistic = false;
         self.unchoked = self.unchoked.saturating_sub(1);
         self.send_and_tell(peer, &Message::Choke);
         self.void_uploads(peer);
+        true
     }
 }

@@ -220,7 +220,7 @@ impl State {
         let Some(connection) = self.remove_peer(peer) else { return };
         if !connection.choked {
             self.unchoked = self.unchoked.saturating_sub(1);
-            self.choker.trigger(self.now);
+            self.trigger_choker();
         }
         let Some(torrent) = connection.torrent else { return };
         let (address, error, now) = (connection.remote, closing.error, self.now);

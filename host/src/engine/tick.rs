@@ -35,6 +35,7 @@ impl Engine {
             match timer {
                 Timer::Session => self.session_tick(),
                 Timer::Torrent(torrent) => self.torrent_tick(torrent),
+                Timer::Choker => self.choke_round(),
                 Timer::Interest(peer) => self.state.settle_interest(peer),
             }
             self.pump();

@@ -83,6 +83,8 @@ pub struct Decision<P> {
 #[derive(Clone, Debug)]
 pub struct Choker {
     limits: ChokerLimits,
+    last_round: Option<Instant>,
+    triggered: bool,
     next_round: Instant,
     next_rotation: Instant,
 }
@@ -90,10 +92,13 @@ pub struct Choker {
 /// A turn is at least so long, however fast the peer is.
 const SHORTEST_TURN: Duration = Duration::from_secs(60);
 
+/// Slots that become free one after the other are given out together.
+const SHORTEST_PAUSE: Duration = Duration::from_millis(100);
+
 impl Choker {
     /// The first round is due at once.
     pub fn new(limits: ChokerLimits, now: Instant) -> Self {
-        Self { limits, next_round: now, next_rotation: now }
+        Self { limits, last_round: None, triggered: false, next_round: now, next_rotation: now }
     }
 
     /// Other limits from the next round on.
@@ -106,10 +111,13 @@ impl Choker {
         self.next_round
     }
 
-    /// Makes a round due at once, for instance because a slot became free. It gives a free optimistic slot to the
-    /// next in turn, and takes none away before its time.
-    pub fn trigger(&mut self, now: Instant) {
-        self.next_round = self.next_round.min(now);
+    /// Makes a round due at once, for instance because a slot became free; a moment later if there was one just now. It gives
+    /// a free optimistic slot to the next in turn, and takes none away before its time. Answers when it is due, unless that
+    /// was answered already.
+    pub fn trigger(&mut self, now: Instant) -> Option<Instant> {
+        let due = self.last_round.map_or(now, |last| now.max(last + SHORTEST_PAUSE));
+        self.next_round = self.next_round.min(due);
+        (!std::mem::replace(&mut self.triggered, true)).then_some(due)
     }
 
     /// Whether somebody may be unchoked between rounds, when so many peers hold a slot.
@@ -130,6 +138,8 @@ impl Choker {
         if now < self.next_round {
             return None;
         }
+        self.last_round = Some(now);
+        self.triggered = false;
         self.next_round = now + self.limits.unchoke_interval;
         let rotate = now >= self.next_rotation;
         if rotate {

@@ -14,6 +14,43 @@ fn a_block_is_read_across_files_into_a_pooled_buffer() {
     assert_eq!(disk.buffers.in_use(), 0);
 }
 
+#[cfg(target_os = "linux")]
+#[test]
+fn what_is_in_memory_is_read_at_once_if_its_file_is_open() {
+    let disk = Disk::seeded(FILES, 65_536);
+    let blocks = disk.all_blocks();
+    assert_eq!(disk.pool.read_resident(STORAGE, blocks[0]), None, "no file is open");
+    disk.check();
+    disk.checked().1.unwrap();
+    for block in blocks {
+        // The worker has answered, and hands the piece back at this moment.
+        let deadline = Instant::now() + DEADLINE;
+        let data = loop {
+            match disk.pool.read_resident(STORAGE, block) {
+                None if Instant::now() < deadline => std::thread::yield_now(),
+                data => break data,
+            }
+        };
+        assert_eq!(data, Some(disk.right(block)));
+    }
+    assert_eq!(disk.buffers.in_use(), 0);
+}
+
+#[test]
+fn what_is_not_there_or_not_a_block_is_not_read_at_once() {
+    let disk = Disk::seeded(FILES, 65_536);
+    let block = disk.blocks(0)[3];
+    disk.read(block).unwrap();
+    for span in [BlockSpan { len: block.len + 1, ..block }, BlockSpan { len: 0, ..block }] {
+        assert_eq!(disk.pool.read_resident(STORAGE, span), None);
+    }
+    assert_eq!(disk.pool.read_resident(StorageId(99), block), None);
+    fs::OpenOptions::new().write(true).open(disk.root.join("t/c")).unwrap().set_len(30_000).unwrap();
+    assert_eq!(disk.pool.read_resident(STORAGE, block), None);
+    disk.close();
+    assert_eq!(disk.pool.read_resident(STORAGE, disk.blocks(0)[0]), None);
+}
+
 #[test]
 fn a_range_longer_than_a_block_is_read_too() {
     let disk = Disk::seeded(FILES, 65_536);

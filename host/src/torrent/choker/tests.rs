@@ -105,9 +105,21 @@ fn rounds_come_every_fifteen_seconds_or_when_asked() {
     let round = |choker: &mut Choker, now| choker.round::<u32>(now, &[], |_| 0).is_some();
     assert!(round(&mut choker, start) && !round(&mut choker, at(14)));
     assert_eq!(choker.next_round(), at(15));
-    choker.trigger(at(14));
+    assert_eq!(choker.trigger(at(14)), Some(at(14)));
     assert!(round(&mut choker, at(14)) && !round(&mut choker, at(28)) && round(&mut choker, at(29)));
     assert!(choker.has_free_slot(7) && !choker.has_free_slot(8));
+}
+
+#[test]
+fn rounds_that_are_triggered_one_after_the_other_are_a_moment_apart() {
+    let start = Instant::now();
+    let at = |ms| start + Duration::from_millis(ms);
+    let mut choker = Choker::new(ChokerLimits::default(), start);
+    assert!(choker.round::<u32>(start, &[], |_| 0).is_some());
+    assert_eq!([choker.trigger(at(10)), choker.trigger(at(20))], [Some(at(100)), None]);
+    assert!(choker.round::<u32>(at(99), &[], |_| 0).is_none());
+    assert!(choker.round::<u32>(at(100), &[], |_| 0).is_some());
+    assert_eq!(choker.trigger(at(500)), Some(at(500)));
 }
 
 #[test]
