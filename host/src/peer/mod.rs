@@ -8,6 +8,7 @@ mod connection;
 mod extended;
 mod fast;
 mod outbox;
+mod pipe;
 mod rates;
 mod requests;
 

@@ -7,6 +7,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::time::{Duration, Instant};
 
+use super::pipe::{Mark, Pipe};
 use super::rates::Meter;
 use crate::metainfo::{BLOCK_SIZE, BlockSpan};
 
@@ -39,7 +40,7 @@ impl Default for RequestLimits {
 /// The queue keeps as many blocks outstanding as the peer sends in [`RequestLimits::request_queue_time`], so that the
 /// link stays full whatever its delay. Until the peer's rate is known it is in *slow start*: every block that arrives
 /// makes room for one more than itself, or two once the queue is deep, which doubles or triples the depth per round trip. That ends with the first period between
-/// ticks that was no faster than the one before.
+/// ticks that was no faster than the one before. To a fast peer never more is outstanding than the link holds.
 ///
 /// All times are on a clock that stands still while the queue is [paused](Self::pause).
 #[derive(Clone, Debug)]
@@ -49,6 +50,7 @@ pub struct RequestQueue {
     peer_limit: Option<u32>,
     depth: u32,
     pace: Pace,
+    pipe: Pipe,
     meter: Meter,
     clock: Clock,
 
@@ -70,6 +72,7 @@ pub struct RequestQueue {
 struct Sent {
     span: BlockSpan,
     at: Duration,
+    mark: Mark,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -98,6 +101,7 @@ impl RequestQueue {
             peer_limit: None,
             depth: FIRST_DEPTH,
             pace: Pace::SlowStart,
+            pipe: Pipe::default(),
             meter: Meter::new(now),
             clock: Clock::new(now),
             order: VecDeque::new(),
@@ -123,6 +127,7 @@ impl RequestQueue {
     /// How many blocks should be outstanding now: 1 for a snubbing peer, else at least 2 unless the limits forbid it.
     pub fn depth(&self) -> u32 {
         let cap = self.limits.max_out_request_queue.min(self.peer_limit.unwrap_or(u32::MAX)).max(1);
+        let cap = cap.min(self.pipe.holds().unwrap_or(u32::MAX));
         match self.pace {
             Pace::Snubbed => 1,
             Pace::SlowStart | Pace::Steady => self.depth.max(LEAST_DEPTH).min(cap),
@@ -170,7 +175,7 @@ impl RequestQueue {
             self.oldest_since = at;
         }
         self.index.insert(span, self.first + self.order.len() as u64);
-        self.order.push_back(Some(Sent { span, at }));
+        self.order.push_back(Some(Sent { span, at, mark: self.pipe.mark() }));
         self.bytes += u64::from(span.len);
         true
     }
@@ -192,6 +197,7 @@ impl RequestQueue {
             Pace::Steady => {}
         }
         let rtt = at.saturating_sub(sent.at);
+        self.pipe.received(span.len, sent.mark, rtt);
         self.mean_rtt = Some(self.mean_rtt.map_or(rtt, |mean| (mean * (RTT_WEIGHT - 1) + rtt) / RTT_WEIGHT));
         Some(rtt)
     }
@@ -221,6 +227,7 @@ impl RequestQueue {
     pub fn tick(&mut self, now: Instant) {
         let before = self.meter.latest();
         self.meter.tick(now);
+        self.pipe.tick();
         if self.pace == Pace::SlowStart && before > 0 && self.meter.latest() <= before + NO_GROWTH {
             self.pace = Pace::Steady;
         }
