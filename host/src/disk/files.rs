@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, ErrorKind};
+use std::io::{self, ErrorKind, IoSlice};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -189,15 +189,18 @@ pub(super) fn read_exact_at(file: &File, mut buffer: &mut [u8], mut offset: u64)
     Ok(())
 }
 
-/// Writes all of `data` at `offset`. The file grows as needed, with a hole where nothing was written.
+/// Writes all of `data`, one slice behind the other, at `offset`. The file grows as needed, with a hole where nothing was written.
 ///
 /// # Errors
 /// Whatever the operating system says; part of the data may have been written.
-pub(super) fn write_all_at(file: &File, mut data: &[u8], mut offset: u64) -> io::Result<()> {
+pub(super) fn write_all_at(file: &File, mut data: &mut [IoSlice<'_>], mut offset: u64) -> io::Result<()> {
     while !data.is_empty() {
         match positioned::write(file, data, offset) {
             Ok(0) => return Err(ErrorKind::WriteZero.into()),
-            Ok(n) => (data, offset) = (&data[n..], offset + n as u64),
+            Ok(n) => {
+                IoSlice::advance_slices(&mut data, n);
+                offset += n as u64;
+            }
             Err(error) if error.kind() == ErrorKind::Interrupted => {}
             Err(error) => return Err(error),
         }
@@ -208,29 +211,35 @@ pub(super) fn write_all_at(file: &File, mut data: &[u8], mut offset: u64) -> io:
 #[cfg(unix)]
 mod positioned {
     use std::fs::File;
-    use std::io;
+    use std::io::{self, IoSlice};
     use std::os::unix::fs::FileExt;
 
     pub(super) fn read(file: &File, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
         file.read_at(buffer, offset)
     }
 
-    pub(super) fn write(file: &File, data: &[u8], offset: u64) -> io::Result<usize> {
-        file.write_at(data, offset)
+    #[cfg(target_os = "linux")]
+    pub(super) fn write(file: &File, data: &[IoSlice<'_>], offset: u64) -> io::Result<usize> {
+        Ok(rustix::io::pwritev(file, data, offset)?)
+    }
+
+    #[cfg(not(target_os = "linux"))]
+    pub(super) fn write(file: &File, data: &[IoSlice<'_>], offset: u64) -> io::Result<usize> {
+        file.write_at(data.first().map_or(&[], |slice| slice), offset)
     }
 }
 
 #[cfg(windows)]
 mod positioned {
     use std::fs::File;
-    use std::io;
+    use std::io::{self, IoSlice};
     use std::os::windows::fs::FileExt;
 
     pub(super) fn read(file: &File, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
         file.seek_read(buffer, offset)
     }
 
-    pub(super) fn write(file: &File, data: &[u8], offset: u64) -> io::Result<usize> {
-        file.seek_write(data, offset)
+    pub(super) fn write(file: &File, data: &[IoSlice<'_>], offset: u64) -> io::Result<usize> {
+        file.seek_write(data.first().map_or(&[], |slice| slice), offset)
     }
 }

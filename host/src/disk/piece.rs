@@ -40,6 +40,9 @@ pub(super) fn work(work: PieceWork, worker: &mut Worker<'_>) -> Finished {
     Finished::Piece { storage: storage.id(), piece, progress, checked }
 }
 
+/// Neighbours that are written with one call: few enough that they are still in the cache when they are hashed.
+const BATCH: usize = 16;
+
 struct Visit<'a, 'w> {
     storage: &'a Arc<Storage>,
     files: &'a OpenFiles,
@@ -89,41 +92,73 @@ impl Visit<'_, '_> {
     }
 
     fn write_run(&mut self, access: &mut Access<'_>, run: &[(BlockSpan, Bytes)]) {
-        for (index, (span, data)) in run.iter().enumerate() {
-            if let Err(error) = self.write_block(access, *span, data) {
-                self.answer_written(&run[..index], Ok(()));
-                return self.answer_written(&run[index..], Err(error));
+        let mut written = 0;
+        for batch in run.chunks(BATCH) {
+            if self.write_at_once(access, batch) {
+                written += batch.len();
+                continue;
+            }
+            for (span, data) in batch {
+                if let Err(error) = self.write_block(access, *span, data) {
+                    self.answer_written(&run[..written], Ok(()));
+                    return self.answer_written(&run[written..], Err(error));
+                }
+                written += 1;
             }
         }
         self.answer_written(run, Ok(()));
     }
 
-    /// Hashing directly follows writing, while the data is in the processor's cache.
+    /// Writes neighbours with one call. Whether that was possible: one by one, each gets its own answer.
+    fn write_at_once(&mut self, access: &mut Access<'_>, batch: &[(BlockSpan, Bytes)]) -> bool {
+        let fresh = |(span, data): &(BlockSpan, Bytes)| {
+            self.is_block(*span, data) && self.progress.as_ref().is_none_or(|known| !known.is_written(*span))
+        };
+        let [(first, _), _, ..] = batch else { return false };
+        if self.storage.is_verified(self.piece) || !batch.iter().all(fresh) {
+            return false;
+        }
+        let len = batch.iter().map(|(span, _)| span.len).sum();
+        let slices: Vec<&[u8]> = batch.iter().map(|(_, data)| &data[..]).collect();
+        if access.write(BlockSpan { len, ..*first }, &slices).is_err() {
+            return false;
+        }
+        batch.iter().for_each(|(span, data)| self.note_written(access, *span, data));
+        true
+    }
+
+    fn is_block(&self, span: BlockSpan, data: &[u8]) -> bool {
+        let geometry = self.storage.layout().geometry();
+        geometry.block(self.piece, span.block_index()) == Some(span) && data.len() == span.len as usize
+    }
+
     fn write_block(
         &mut self,
         access: &mut Access<'_>,
         span: BlockSpan,
         data: &[u8],
     ) -> Result<(), DiskError> {
-        let geometry = self.storage.layout().geometry();
-        let is_block = geometry.block(self.piece, span.block_index()) == Some(span);
-        if !is_block || data.len() != span.len as usize {
+        if !self.is_block(span, data) {
             return Err(self.no_such_range("write"));
         }
         // A block that came twice: the data that is there already was, or will be, hashed.
         if self.storage.is_verified(self.piece) {
             return Ok(());
         }
-        let progress = self.progress.get_or_insert_with(|| Box::new(Progress::new(self.storage, self.piece)));
-        if progress.is_written(span) {
-            return Ok(());
+        if self.progress.as_ref().is_none_or(|known| !known.is_written(span)) {
+            access.write(span, &[data])?;
+            self.note_written(access, span, data);
         }
-        access.write(span, data)?;
+        Ok(())
+    }
+
+    /// Hashing directly follows writing, while the data is in the processor's cache.
+    fn note_written(&mut self, access: &mut Access<'_>, span: BlockSpan, data: &[u8]) {
+        let progress = self.progress.get_or_insert_with(|| Box::new(Progress::new(self.storage, self.piece)));
         progress.written(span);
         // What cannot be read back now is tried again when the piece is complete, and reported then.
         let _ = progress.catch_up(access, self.worker.chunk(), Some(span));
         progress.hash(span, data);
-        Ok(())
     }
 
     fn answer_written(&mut self, run: &[(BlockSpan, Bytes)], result: Result<(), DiskError>) {

@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 use std::fs;
-use std::io::ErrorKind;
+use std::io::{ErrorKind, IoSlice};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -170,20 +170,20 @@ impl<'a> Access<'a> {
         Ok(())
     }
 
-    /// Writes `data`, which is as long as the span. What lies in padding is dropped.
+    /// Writes `data`, which is together as long as the span. What lies in padding is dropped.
     ///
     /// # Errors
     /// Names the file that cannot be made or written, or a folder above it.
-    pub(super) fn write(&mut self, span: BlockSpan, mut data: &[u8]) -> Result<(), DiskError> {
+    pub(super) fn write(&mut self, span: BlockSpan, data: &[&[u8]]) -> Result<(), DiskError> {
         let storage = self.storage;
         storage.make_empty_files()?;
+        let (mut slices, mut head) = (data.iter().copied(), &[][..]);
         for part in storage.layout.spans(span) {
-            let (from, rest) = data.split_at(part.len as usize);
-            data = rest;
+            let mut from = gather(part.len as usize, &mut head, &mut slices);
             let entry = &storage.layout.files()[part.file];
             if entry.on_disk() {
                 let file = self.hold(part.file, Purpose::Write)?;
-                files::write_all_at(file, from, part.offset)
+                files::write_all_at(file, &mut from, part.offset)
                     .map_err(|error| disk_error("write", storage.path(entry), error))?;
             }
         }
@@ -223,6 +223,26 @@ impl<'a> Access<'a> {
         };
         Ok(&self.held.insert(held).2)
     }
+}
+
+/// The next `len` bytes: of `head`, and then of the slices that follow it.
+fn gather<'d>(
+    mut len: usize,
+    head: &mut &'d [u8],
+    slices: &mut impl Iterator<Item = &'d [u8]>,
+) -> Vec<IoSlice<'d>> {
+    let mut gathered = Vec::new();
+    while len > 0 {
+        if head.is_empty() {
+            let Some(next) = slices.next() else { break };
+            *head = next;
+        }
+        let (now, later) = head.split_at(head.len().min(len));
+        gathered.push(IoSlice::new(now));
+        *head = later;
+        len -= now.len();
+    }
+    gathered
 }
 
 /// Whether an error means that there is nothing at a path: the file, or a folder on the way, is missing.
