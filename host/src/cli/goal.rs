@@ -10,7 +10,7 @@ use super::text;
 use crate::alert::AlertKind;
 use crate::command::TorrentStatus;
 
-/// After everything is finished, this long is waited, so that the last events are seen before the connections close.
+/// After everything is finished, peers have so long for what they still had to say or to hear, if there are any.
 const LINGER: Duration = Duration::from_millis(300);
 
 /// What a session is to reach. Times are since its start.
@@ -53,6 +53,7 @@ struct Torrent {
     phase: Phase,
     done: u64,
     total: u64,
+    peers: u32,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -71,7 +72,7 @@ impl Goal {
 
     /// A torrent of `total` bytes belongs to the session now.
     pub(super) fn add(&mut self, torrent: TorrentHandle, name: &str, total: u64) {
-        let new = Torrent { name: name.to_owned(), phase: Phase::Checking, done: 0, total };
+        let new = Torrent { name: name.to_owned(), phase: Phase::Checking, done: 0, total, peers: 0 };
         self.torrents.entry(torrent).or_insert(new);
     }
 
@@ -100,6 +101,7 @@ impl Goal {
         let complete = self.aim.complete;
         let Some(torrent) = self.torrents.get_mut(&handle) else { return Ok(false) };
         torrent.done = status.total_done;
+        torrent.peers = status.num_peers;
         let checking =
             matches!(status.state, TorrentState::CHECKING_FILES | TorrentState::CHECKING_RESUME_DATA);
         let before = torrent.phase;
@@ -124,7 +126,9 @@ impl Goal {
         let until = self.aim.until;
         let finished = !self.torrents.is_empty() && self.all(|phase| phase == Phase::Finished);
         if until == Until::Finished && finished {
-            return Ok(now >= *self.finished_since.get_or_insert(now) + LINGER);
+            let lonely = self.torrents.values().all(|torrent| torrent.peers == 0);
+            let since = *self.finished_since.get_or_insert(now);
+            return Ok(lonely || now >= since + LINGER);
         }
         self.finished_since = None;
         if until != Until::Elapsed {
@@ -135,6 +139,11 @@ impl Goal {
             Some(limit) if until == Until::Finished => Err(self.timed_out(limit)),
             over => Ok(over.is_some()),
         }
+    }
+
+    /// Whether everything is finished, and only peers are left.
+    pub(super) fn lingers(&self) -> bool {
+        self.finished_since.is_some()
     }
 
     /// No torrent can go on.

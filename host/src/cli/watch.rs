@@ -29,6 +29,9 @@ const KEEP_EVERY: Duration = Duration::from_secs(60);
 /// How long the loop sleeps at most: a signal waits for that long.
 const NAP: Duration = Duration::from_millis(100);
 
+/// The same while the last connections end.
+const SHORT_NAP: Duration = Duration::from_millis(10);
+
 /// A session, and what is shown of it.
 pub(super) struct Watch<'a> {
     session: Session,
@@ -138,8 +141,12 @@ impl<'a> Watch<'a> {
             if self.goal.reached(self.started.elapsed())? {
                 return Ok(ExitCode::Done);
             }
-            if let Some(alert) = self.alerts.recv_timeout(NAP) {
+            let lingers = self.goal.lingers();
+            if let Some(alert) = self.alerts.recv_timeout(if lingers { SHORT_NAP } else { NAP }) {
                 self.hear(&alert)?;
+            }
+            if lingers {
+                self.statuses()?;
             }
             if Instant::now() >= next_figures {
                 next_figures = Instant::now() + FIGURES_EVERY;
@@ -215,7 +222,8 @@ impl<'a> Watch<'a> {
         self.shown.insert(torrent.handle, torrent);
     }
 
-    fn figures(&mut self) -> Result<(), Failure> {
+    /// How all torrents stand.
+    fn statuses(&mut self) -> Result<Vec<(TorrentHandle, TorrentStatus)>, Failure> {
         let mut figures = Vec::new();
         for handle in self.shown.keys().copied().collect::<Vec<_>>() {
             if let Some(status) = self.status(handle)? {
@@ -223,6 +231,11 @@ impl<'a> Watch<'a> {
                 figures.push((handle, status));
             }
         }
+        Ok(figures)
+    }
+
+    fn figures(&mut self) -> Result<(), Failure> {
+        let figures = self.statuses()?;
         let torrents: Vec<(&Shown, TorrentStatus)> = figures
             .into_iter()
             .filter_map(|(handle, status)| Some((self.shown.get(&handle)?, status)))

@@ -59,15 +59,24 @@ fn code(result: Result<bool, Failure>) -> ExitCode {
 }
 
 #[test]
-fn a_download_lingers_a_moment_after_the_last_torrent_is_finished() {
+fn a_download_lingers_a_moment_after_the_last_torrent_is_finished_for_peers_that_are_left() {
     let mut goal = goal(aim(Until::Finished));
     goal.add(TWO, "two", 100);
     finish(&mut goal, ONE);
     assert!(!goal.reached(at(1.0)).unwrap());
-    finish(&mut goal, TWO);
-    assert!(!goal.reached(at(2.0)).unwrap());
+    goal.look(TWO, &TorrentStatus { num_peers: 1, ..status(TorrentState::SEEDING, 100) }).unwrap();
+    assert!(!goal.reached(at(2.0)).unwrap() && goal.lingers());
     assert!(!goal.reached(at(2.2)).unwrap());
     assert!(goal.reached(at(2.3)).unwrap());
+}
+
+#[test]
+fn a_download_ends_as_soon_as_the_last_peer_is_gone() {
+    let mut goal = goal(aim(Until::Finished));
+    goal.look(ONE, &TorrentStatus { num_peers: 1, ..status(TorrentState::SEEDING, 100) }).unwrap();
+    assert!(!goal.reached(at(2.0)).unwrap());
+    finish(&mut goal, ONE);
+    assert!(goal.reached(at(2.01)).unwrap());
 }
 
 #[test]
@@ -104,7 +113,7 @@ fn running_out_of_time_fails_a_download_and_ends_a_session() {
 #[test]
 fn the_last_moment_is_granted_to_a_download_that_is_finished() {
     let mut goal = goal(Aim { deadline: Some(at(7.0)), ..aim(Until::Finished) });
-    finish(&mut goal, ONE);
+    goal.look(ONE, &TorrentStatus { num_peers: 1, ..status(TorrentState::SEEDING, 100) }).unwrap();
     assert!(!goal.reached(at(6.9)).unwrap());
     assert!(!goal.reached(at(7.1)).unwrap());
     assert!(goal.reached(at(7.2)).unwrap());
