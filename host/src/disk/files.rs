@@ -9,6 +9,7 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 
 use super::folders::{self, disk_error};
+use super::resident;
 use super::storage::Storage;
 use crate::job::{DiskError, StorageId};
 use crate::metainfo::FileEntry;
@@ -71,9 +72,25 @@ impl OpenFiles {
         Ok(file)
     }
 
-    /// The file, if it is open: it is not waited for.
-    pub(super) fn open_already(&self, storage: StorageId, file: usize) -> Option<Arc<File>> {
-        self.open.lock().find((storage, file), Purpose::Read)
+    /// The file, to be read, if it is open or can be opened without waiting for a disk.
+    pub(super) fn file_at_once(&self, storage: &Storage, file: usize) -> Option<Arc<File>> {
+        let key = (storage.id(), file);
+        {
+            let mut open = self.open.lock();
+            if let Some(file) = open.find(key, Purpose::Read) {
+                return Some(file);
+            }
+            // To close what was written may take its time.
+            if open
+                .oldest()
+                .is_some_and(|oldest| open.files.len() >= OPEN_FILES && open.files[&oldest].writable)
+            {
+                return None;
+            }
+        }
+        let file = Arc::new(resident::open(&storage.path(&storage.layout().files()[file]))?);
+        self.open.lock().insert(key, file.clone(), Purpose::Read);
+        Some(file)
     }
 
     /// Closes all files of a storage, except for those in use at this moment, which follow when they are done with.
@@ -105,8 +122,12 @@ impl Open {
         if self.files.len() <= OPEN_FILES {
             return None;
         }
-        let oldest = self.files.iter().min_by_key(|(_, entry)| entry.last_used).map(|(&key, _)| key)?;
-        self.files.remove(&oldest)
+        self.files.remove(&self.oldest()?)
+    }
+
+    /// The one unused for longest.
+    fn oldest(&self) -> Option<Key> {
+        self.files.iter().min_by_key(|(_, entry)| entry.last_used).map(|(&key, _)| key)
     }
 }
 
