@@ -21,7 +21,7 @@ impl Usage {
         let status = fs::read_to_string(format!("{folder}/status")).ok()?;
         let kibibytes = |name: &str| {
             let line = status.lines().find_map(|line| line.strip_prefix(name))?;
-            line.split_whitespace().nth(1).or_else(|| line.split_whitespace().next())?.parse::<u64>().ok()
+            line.split_whitespace().next()?.parse::<u64>().ok()
         };
         Some(Self {
             cpu: seconds(Path::new(&folder))?,
