@@ -39,7 +39,8 @@ pub(super) struct State {
     pub(super) pool: BlockPool,
     pub(super) waker: Arc<dyn Fn() + Send + Sync>,
 
-    torrents: SlotMap<DefaultKey, Torrent>,
+    /// Each in a place of its own, so that the map can grow without moving them.
+    torrents: SlotMap<DefaultKey, Box<Torrent>>,
     /// The torrents in the order in which they were added.
     pub(super) order: Vec<TorrentHandle>,
     pub(super) by_hash: HashMap<[u8; 20], TorrentHandle>,
@@ -201,13 +202,13 @@ impl State {
     /// A torrent, while it is there.
     #[inline]
     pub(super) fn torrent(&self, torrent: TorrentHandle) -> Option<&Torrent> {
-        self.torrents.get(key(torrent.into_raw()))
+        self.torrents.get(key(torrent.into_raw())).map(Box::as_ref)
     }
 
     /// A torrent, while it is there.
     #[inline]
     pub(super) fn torrent_mut(&mut self, torrent: TorrentHandle) -> Option<&mut Torrent> {
-        self.torrents.get_mut(key(torrent.into_raw()))
+        self.torrents.get_mut(key(torrent.into_raw())).map(Box::as_mut)
     }
 
     /// A connection and its torrent at once.
@@ -264,11 +265,12 @@ impl State {
     }
 
     pub(super) fn insert_torrent(&mut self, make: impl FnOnce(TorrentHandle) -> Torrent) -> TorrentHandle {
-        let key = self.torrents.insert_with_key(|key| make(TorrentHandle::from_raw(key.data().as_ffi())));
+        let key =
+            self.torrents.insert_with_key(|key| Box::new(make(TorrentHandle::from_raw(key.data().as_ffi()))));
         TorrentHandle::from_raw(key.data().as_ffi())
     }
 
-    pub(super) fn remove_torrent(&mut self, torrent: TorrentHandle) -> Option<Torrent> {
+    pub(super) fn remove_torrent(&mut self, torrent: TorrentHandle) -> Option<Box<Torrent>> {
         self.torrents.remove(key(torrent.into_raw()))
     }
 

@@ -83,8 +83,8 @@ pub(super) struct Availability {
     /// Peers that have everything and are counted here instead of at every piece.
     seeds: u32,
     peers: u32,
-    /// By [`Place::shelf`].
-    shelves: [Shelf; SHELVES],
+    /// By [`Place::shelf`]; those of most places are never used.
+    shelves: [Option<Box<Shelf>>; SHELVES],
 }
 
 const SHELVES: usize = (Priority::TOP.0 as usize + 1) * 2;
@@ -182,12 +182,12 @@ impl Availability {
             return;
         }
         if let Some(place) = before {
-            let shelf = &mut self.shelves[place.shelf()];
+            let shelf = self.shelf(place);
             shelf.all.remove(piece);
             shelf.set(count).remove(piece);
         }
         if let Some(place) = place {
-            let shelf = &mut self.shelves[place.shelf()];
+            let shelf = self.shelf(place);
             shelf.all.insert(piece);
             shelf.set(count).insert(piece);
         }
@@ -195,7 +195,8 @@ impl Availability {
 
     /// How many pieces stand in that stage, of any priority.
     pub(super) fn len(&self, stage: Stage) -> u32 {
-        Priority::descending().map(|priority| self.shelves[Place { priority, stage }.shelf()].all.len).sum()
+        let places = Priority::descending().map(|priority| Place { priority, stage });
+        places.filter_map(|place| self.shelves[place.shelf()].as_ref()).map(|shelf| shelf.all.len).sum()
     }
 
     /// The pieces of one place that a peer has. Pieces of one rank come in the order of their numbers, beginning at
@@ -207,18 +208,22 @@ impl Availability {
         has: &'a Bitfield,
         start: u32,
     ) -> impl Iterator<Item = u32> + 'a {
-        let shelf = &self.shelves[place.shelf()];
-        let sets = match order {
-            Order::RarestFirst => &shelf.by_count[..],
-            Order::ByNumber => std::slice::from_ref(&shelf.all),
+        let sets = match (&self.shelves[place.shelf()], order) {
+            (None, _) => &[],
+            (Some(shelf), Order::RarestFirst) => &shelf.by_count[..],
+            (Some(shelf), Order::ByNumber) => std::slice::from_ref(&shelf.all),
         };
         sets.iter().flat_map(move |set| set.common(has, start))
+    }
+
+    fn shelf(&mut self, place: Place) -> &mut Shelf {
+        self.shelves[place.shelf()].get_or_insert_default()
     }
 
     fn recount(&mut self, piece: u32, count: u32) {
         let before = std::mem::replace(&mut self.counts[piece as usize], count);
         if let Some(place) = self.places[piece as usize] {
-            let shelf = &mut self.shelves[place.shelf()];
+            let shelf = self.shelf(place);
             shelf.set(before).remove(piece);
             shelf.set(count).insert(piece);
         }
@@ -228,7 +233,7 @@ impl Availability {
     fn count_a_seed_piecewise(&mut self) {
         self.seeds -= 1;
         self.counts.iter_mut().for_each(|count| *count += 1);
-        for shelf in &mut self.shelves {
+        for shelf in self.shelves.iter_mut().flatten() {
             shelf.by_count.insert(0, PieceSet::default());
         }
     }
@@ -241,13 +246,14 @@ impl Availability {
     #[cfg(test)]
     pub(super) fn check(&self) {
         for (index, shelf) in self.shelves.iter().enumerate() {
+            let Some(shelf) = shelf else { continue };
             let counted: u32 = shelf.by_count.iter().map(|set| set.len).sum();
             let placed = self.places.iter().flatten().filter(|place| place.shelf() == index).count();
             assert_eq!((counted, shelf.all.len), (placed as u32, placed as u32));
         }
         for (piece, place) in (0..).zip(&self.places) {
             let Some(place) = place else { continue };
-            let shelf = &self.shelves[place.shelf()];
+            let shelf = self.shelves[place.shelf()].as_ref().unwrap();
             assert!(shelf.all.contains(piece));
             assert!(shelf.by_count[self.counts[piece as usize] as usize].contains(piece));
         }
@@ -258,6 +264,10 @@ impl Shelf {
     fn set(&mut self, count: u32) -> &mut PieceSet {
         let index = count as usize;
         if index >= self.by_count.len() {
+            // There are many torrents without peers: they need no room for a second one.
+            if self.by_count.is_empty() {
+                self.by_count.reserve_exact(index + 1);
+            }
             self.by_count.resize_with(index + 1, PieceSet::default);
         }
         &mut self.by_count[index]

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use pilotfish::alert::AlertKind;
 use pilotfish::command::AddTorrent;
+use pilotfish::metainfo::Metainfo;
 use pilotfish::session::{Alerts, Session, SessionParams};
 use pilotfish::wire::{Handshake, Message, Reserved};
 use pilotfish_plugin::{AlertCategory, TorrentHandle, TorrentState};
@@ -42,13 +43,14 @@ fn main() {
 fn torrents() {
     let folder = tempfile::tempdir().unwrap();
     let (session, _, _) = start();
-    let contents: Vec<Content> = (0..TORRENTS).map(|number| Content::random(number, 100, 16_384)).collect();
+    let metadata: Vec<Metainfo> =
+        (0..TORRENTS).map(|number| Content::random(number, 100, 16_384).metainfo).collect();
     let before = resident_bytes();
-    let add = |content: &Content| {
+    let add = |metainfo: Metainfo| {
         let save_path = Some(folder.path().into());
-        session.add_torrent(AddTorrent { save_path, ..AddTorrent::new(content.metainfo.clone()) }).unwrap()
+        session.add_torrent(AddTorrent { save_path, ..AddTorrent::new(metainfo) }).unwrap()
     };
-    let added: Vec<TorrentHandle> = contents.iter().map(add).collect();
+    let added: Vec<TorrentHandle> = metadata.into_iter().map(add).collect();
     let deadline = Instant::now() + LIMIT;
     for torrent in added {
         while session.status(torrent).unwrap().unwrap().state != TorrentState::DOWNLOADING {
