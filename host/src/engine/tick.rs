@@ -29,8 +29,12 @@ impl Engine {
         self.state.timers.set(self.state.next_tick, Timer::Session);
     }
 
-    /// Does what is due.
+    /// Does what is due, that included which becomes due meanwhile.
     pub(super) fn on_timeout(&mut self) {
+        if self.state.timers.take_soon() {
+            self.deliver_messages();
+            self.pump();
+        }
         while let Some(timer) = self.state.timers.due(self.state.now) {
             match timer {
                 Timer::Session => self.session_tick(),
@@ -39,9 +43,6 @@ impl Engine {
                 Timer::Interest(peer) => self.state.settle_interest(peer),
             }
             self.pump();
-        }
-        if self.state.timers.take_soon() {
-            self.deliver_messages();
         }
     }
 
