@@ -468,7 +468,7 @@ impl World {
                 self.torrents.push(torrent);
             }
             Output::Answer(_, Answer::Status(status)) => self.status = status.map(|status| *status),
-            Output::Answer(..) => {}
+            Output::Answer(..) | Output::Datagram { .. } | Output::Resolve { .. } => {}
             Output::Stopped => self.stopped = true,
         }
     }

@@ -4,6 +4,7 @@
 //! system and time itself do otherwise. `PILOTFISH_SIM_SEED=N` replays a run.
 
 mod content;
+mod datagram;
 mod disk;
 mod link;
 mod network;
@@ -17,6 +18,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use pilotfish::alert::AlertKind;
 use pilotfish::command::{AddTorrent, Answer, Command, OpenPlugin, PluginSource, Ticket, TorrentStatus};
 use pilotfish::engine::Input;
@@ -36,6 +38,7 @@ pub use node::Node;
 pub use probe::{Act, Log, Probe};
 pub use trace::Trace;
 
+use datagram::Datagram;
 use network::Connection;
 use queue::Queue;
 
@@ -55,6 +58,10 @@ pub struct Sim {
     held: Vec<Event>,
     /// What was sent on each connection by each of its ends, if it is kept.
     tap: Option<BTreeMap<(usize, usize), Vec<u8>>>,
+    /// What was sent by UDP, if it is kept.
+    datagrams: Vec<(NodeId, (SocketAddr, Bytes))>,
+    /// The addresses of host names.
+    pub names: BTreeMap<String, Vec<IpAddr>>,
     trace: Trace,
     tickets: u64,
     scratch: Vec<u8>,
@@ -69,6 +76,7 @@ enum Event {
     Timer(NodeId),
     Disk(NodeId, Visit),
     Net(usize, network::Step),
+    Datagram(Datagram),
 }
 
 impl Sim {
@@ -87,6 +95,8 @@ impl Sim {
             links: BTreeMap::new(),
             held: Vec::new(),
             tap: None,
+            datagrams: Vec::new(),
+            names: BTreeMap::new(),
             trace: Trace::default(),
             tickets: 0,
             scratch: vec![0; 64 << 10],
@@ -301,6 +311,7 @@ impl Sim {
             Event::Timer(node) => self.on_timer(node),
             Event::Disk(node, visit) => self.on_disk(node, visit),
             Event::Net(connection, step) => self.on_network(connection, step),
+            Event::Datagram(datagram) => self.on_datagram(datagram),
         }
     }
 

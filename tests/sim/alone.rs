@@ -64,7 +64,7 @@ impl Alone {
                 Output::Answer(_, answer) => self.answers.push(answer),
                 Output::Transmit(peer) => self.write(peer),
                 Output::Read(peer) => self.reads.push(peer),
-                Output::Stopped => {}
+                Output::Datagram { .. } | Output::Resolve { .. } | Output::Stopped => {}
             }
         }
         while let Some(alert) = self.engine.poll_alert() {

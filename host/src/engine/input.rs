@@ -1,10 +1,11 @@
 //! Everything that can happen to the engine.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use pilotfish_plugin::PeerHandle;
 
+use super::LookupToken;
 use crate::command::Command;
 use crate::job::DiskDone;
 
@@ -60,6 +61,13 @@ pub enum Input {
         operation: SocketOperation,
         /// What the operating system said; `None` if the peer closed it properly.
         error: Option<io::Error>,
+    },
+    /// An [`Output::Resolve`](super::Output::Resolve) is answered.
+    Resolved {
+        /// Which.
+        lookup: LookupToken,
+        /// At least one address, or why there is none.
+        addresses: io::Result<Vec<IpAddr>>,
     },
     /// The disk answers.
     Disk(DiskDone),

@@ -17,6 +17,7 @@
 //! | `connections`, `handshake` | connections come and go; both handshakes |
 //! | `download`, `upload`, `pieces`, `reads` | requesting blocks, serving them, what becomes of pieces, reading for plugins |
 //! | `torrents`, `pausing`, `metadata` | torrents come, are checked, finish, and go; pause and resume; begin with a link |
+//! | `datagrams` | what comes by UDP, and names that are looked up |
 //! | `ciphers` | encryption that plugins switch on |
 //! | `tick`, `choking`, `timers` | deadlines |
 //! | `host_api` | the functions that plugins call |
@@ -25,6 +26,7 @@ mod by_handle;
 mod choking;
 mod ciphers;
 mod connections;
+mod datagrams;
 mod dispatch;
 mod download;
 mod handlers;
@@ -54,7 +56,7 @@ use std::time::Instant;
 use pilotfish_plugin::{AlertCategory, PeerHandle};
 
 pub use input::{Input, SocketOperation};
-pub use output::Output;
+pub use output::{LookupToken, Output};
 pub use state::EngineConfig;
 
 use crate::alert::Alert;
@@ -97,6 +99,7 @@ impl Engine {
             Input::Connected { peer, local } => self.on_connected(peer, local),
             Input::Written { peer, len } => self.on_written(peer, len),
             Input::Failed { peer, operation, error } => self.on_failed(peer, operation, error.as_ref()),
+            Input::Resolved { lookup, addresses } => self.on_resolved(lookup, addresses),
             Input::Disk(done) => self.on_disk(done),
         }
         self.end_turn();

@@ -2,10 +2,15 @@
 
 use std::net::SocketAddr;
 
+use bytes::Bytes;
 use pilotfish_plugin::PeerHandle;
 
 use crate::command::{Answer, Ticket};
 use crate::job::DiskJob;
+
+/// Names a host name that is being looked up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct LookupToken(pub u64);
 
 /// One thing that is to be done, in order.
 #[derive(Debug)]
@@ -24,6 +29,20 @@ pub enum Output {
     Read(PeerHandle),
     /// Close the connection. Its name means nothing any more.
     Close(PeerHandle),
+    /// Send a datagram, from the UDP socket that shares the port of our listener.
+    Datagram {
+        /// Whom to.
+        to: SocketAddr,
+        /// What.
+        payload: Bytes,
+    },
+    /// Look up the addresses of a host; [`Input::Resolved`](super::Input::Resolved) follows.
+    Resolve {
+        /// Names the question.
+        lookup: LookupToken,
+        /// The name, or an address as text.
+        host: String,
+    },
     /// A job for the disk.
     Disk(DiskJob),
     /// The answer to a command.

@@ -23,9 +23,10 @@ pub(crate) use thread::start;
 use super::alerts::Subscribers;
 use super::peer_io::{self, Flow, Socket};
 use super::post::{Mail, Post, Request};
+use super::udp::UdpSockets;
 use crate::command::{Answer, PluginSource, Ticket};
 use crate::disk::DiskPool;
-use crate::engine::{Engine, Input, Output, SocketOperation};
+use crate::engine::{Engine, Input, LookupToken, Output, SocketOperation};
 use crate::job::{DiskDone, DiskJob, ReadToken, StorageId};
 use crate::metainfo::BlockSpan;
 
@@ -50,6 +51,7 @@ pub(super) struct Driver {
     /// Itself, for the tasks that it starts.
     this: Weak<RefCell<Self>>,
     links: HashMap<PeerHandle, Link>,
+    pub(super) udp: UdpSockets,
     /// Connections that are to be written to before the turn ends.
     dirty: Vec<PeerHandle>,
     jobs: Vec<DiskJob>,
@@ -105,6 +107,7 @@ impl Driver {
                 slices: Vec::new(),
                 this: this.clone(),
                 links: HashMap::new(),
+                udp: UdpSockets::default(),
                 dirty: Vec::new(),
                 jobs: Vec::new(),
                 disk,
@@ -235,6 +238,8 @@ impl Driver {
                 }
             }
             Output::Close(peer) => self.close(peer),
+            Output::Datagram { to, payload } => self.udp.send(to, &payload),
+            Output::Resolve { lookup, host } => self.resolve(lookup, host),
             Output::Disk(DiskJob::Read { storage, span, token }) => self.read_block(storage, span, token),
             Output::Disk(job) => self.jobs.push(job),
             Output::Answer(ticket, answer) => {
@@ -262,6 +267,16 @@ impl Driver {
         let Some(this) = self.this.upgrade() else { return };
         let task = self.spawn(peer_io::connect(this, peer, address));
         self.links.insert(peer, Link { task, socket: None });
+    }
+
+    /// Looks up a name, on a thread of the runtime's.
+    fn resolve(&mut self, lookup: LookupToken, host: String) {
+        let Some(this) = self.this.upgrade() else { return };
+        self.spawn(async move {
+            // The port is a formality.
+            let found = tokio::net::lookup_host((host, 0)).await.map(|all| all.map(|one| one.ip()).collect());
+            this.borrow_mut().turn(|turn| turn.handle(Input::Resolved { lookup, addresses: found }));
+        });
     }
 
     /// Forgets a connection and ends its task. A task that ends itself in this way goes on to where it next waits.

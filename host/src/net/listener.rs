@@ -10,6 +10,7 @@ use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::TcpListener;
 
 use super::driver::Driver;
+use super::udp;
 use crate::engine::Input;
 
 /// Connections that the system keeps for us until we accept them; it may allow fewer.
@@ -21,13 +22,20 @@ const REST: (Duration, Duration) = (Duration::from_millis(10), Duration::from_se
 pub(super) fn listen(driver: &Rc<RefCell<Driver>>, addresses: &[SocketAddr]) {
     for &address in addresses {
         let bound = bind(address).and_then(|listener| Ok((listener.local_addr()?, listener)));
-        driver.borrow_mut().turn(|turn| match bound {
+        let local = driver.borrow_mut().turn(|turn| match bound {
             Ok((local, listener)) => {
                 turn.handle(Input::Listening(local));
                 turn.spawn(accept(driver.clone(), listener));
+                Some(local)
             }
-            Err(error) => turn.handle(Input::ListenFailed { address: address.to_string(), error }),
+            Err(error) => {
+                turn.handle(Input::ListenFailed { address: address.to_string(), error });
+                None
+            }
         });
+        if let Some(local) = local {
+            udp::open(driver, local);
+        }
     }
 }
 

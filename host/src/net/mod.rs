@@ -19,6 +19,7 @@
 //! | `driver/thread` | the thread's start and its end |
 //! | `peer_io` | the bytes of one connection |
 //! | `listener` | accepting connections |
+//! | `udp` | datagrams |
 //! | `post`, `alerts` | what comes from, and what goes to other threads |
 //!
 //! The clock and the system's randomness are read here, and nowhere below.
@@ -28,6 +29,7 @@ mod driver;
 mod listener;
 mod peer_io;
 mod post;
+mod udp;
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]

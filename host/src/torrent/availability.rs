@@ -253,7 +253,8 @@ impl Availability {
         }
         for (piece, place) in (0..).zip(&self.places) {
             let Some(place) = place else { continue };
-            let shelf = self.shelves[place.shelf()].as_ref().expect("a piece stands on a shelf that is there");
+            let shelf =
+                self.shelves[place.shelf()].as_ref().expect("a piece stands on a shelf that is there");
             assert!(shelf.all.contains(piece));
             assert!(shelf.by_count[self.counts[piece as usize] as usize].contains(piece));
         }

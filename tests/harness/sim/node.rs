@@ -1,6 +1,7 @@
 //! One engine, its disk, and what the driver does for it.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -126,6 +127,12 @@ impl Sim {
             Output::Transmit(peer) => self.nodes[id.0].dirty.push_back(peer),
             Output::Read(peer) => self.read_soon(id, peer),
             Output::Close(peer) => self.close(id, peer),
+            Output::Datagram { to, payload } => self.send_datagram(id, to, payload),
+            Output::Resolve { lookup, host } => {
+                let known = host.parse().map(|ip| vec![ip]).ok().or_else(|| self.names.get(&host).cloned());
+                let addresses = known.ok_or_else(|| io::ErrorKind::NotFound.into());
+                self.handle(id, Input::Resolved { lookup, addresses });
+            }
             Output::Disk(job) => {
                 let outcome = self.nodes[id.0].disk.submit(job);
                 self.after_disk(id, outcome);
