@@ -108,7 +108,7 @@ impl Engine {
             self.state.steps.push_back(super::step::Step::Payload(peer, bytes));
         }
         // What a plugin sent may have been in the way of blocks, too.
-        self.state.fill_uploads(peer);
+        self.state.refill_uploads(peer);
     }
 
     /// The attempt failed, or the connection broke.

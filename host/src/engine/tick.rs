@@ -101,6 +101,7 @@ impl Engine {
         connection.up.tick(now);
         connection.payload_down.tick(now);
         connection.payload_up.tick(now);
+        connection.send_ahead.tick();
         connection.requests.tick(now);
         self.tell_peer(peer, PeerHooks::tick, |p, cx| p.tick(cx));
         self.pump();

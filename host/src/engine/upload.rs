@@ -74,13 +74,12 @@ impl State {
 
     /// Reads as many blocks as should stand ready to be sent.
     pub(super) fn fill_uploads(&mut self, peer: PeerHandle) {
-        let settings = &self.settings;
-        let (low, high) =
-            (u64::from(settings.send_buffer_low_watermark), u64::from(settings.send_buffer_watermark));
-        let factor = u64::from(settings.send_buffer_watermark_factor);
+        let (low, high) = self.send_buffer_bounds();
+        let factor = u64::from(self.settings.send_buffer_watermark_factor);
         let Some((connection, torrent)) = self.pair(peer) else { return };
         let storage = torrent.storage;
-        let ready = (connection.payload_up.latest() * factor / 100).clamp(low.min(high), high);
+        let share = connection.payload_up.latest() * factor / 100;
+        let ready = connection.send_ahead.wanted(share, low, high);
         let mut standing: u64 =
             connection.outbox.len() + connection.reading.iter().map(|span| u64::from(span.len)).sum::<u64>();
         let mut spans = Vec::new();
@@ -96,6 +95,22 @@ impl State {
             self.reads.insert(token, Reader::Peer(peer, span));
             self.disk(DiskJob::Read { storage, span, token });
         }
+    }
+
+    /// The least and the most that stands ready to be sent to one peer, in bytes.
+    fn send_buffer_bounds(&self) -> (u64, u64) {
+        let settings = &self.settings;
+        (settings.send_buffer_low_watermark.into(), settings.send_buffer_watermark.into())
+    }
+
+    /// A socket took bytes: there is room for more.
+    pub(super) fn refill_uploads(&mut self, peer: PeerHandle) {
+        let (low, high) = self.send_buffer_bounds();
+        let Some(connection) = self.peer_mut(peer) else { return };
+        if connection.outbox.is_empty() && !connection.upload_queue.is_empty() {
+            connection.send_ahead.emptied(low, high);
+        }
+        self.fill_uploads(peer);
     }
 
     /// A block was read.

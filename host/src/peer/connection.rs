@@ -9,7 +9,7 @@ use pilotfish_plugin::{
     TorrentHandle,
 };
 
-use super::{Bitfield, Extensions, Meter, Outbox, RequestLimits, RequestQueue};
+use super::{Bitfield, Extensions, Meter, Outbox, RequestLimits, RequestQueue, SendAhead};
 use crate::metainfo::{BlockSpan, PieceIndex};
 use crate::wire::{Decoder, MAX_MESSAGE, Message, RawRequest, Reserved};
 
@@ -131,6 +131,8 @@ pub struct Connection {
     pub upload_queue: VecDeque<BlockSpan>,
     /// The peer's requests whose data is being read.
     pub reading: Vec<BlockSpan>,
+    /// How much stands ready to be sent.
+    pub send_ahead: SendAhead,
     /// Requests that came while we choked the peer.
     pub choked_requests: u32,
 
@@ -222,6 +224,7 @@ impl Connection {
             arriving: None,
             upload_queue: VecDeque::new(),
             reading: Vec::new(),
+            send_ahead: SendAhead::default(),
             choked_requests: 0,
             down: Meter::new(now),
             up: Meter::new(now),

@@ -11,6 +11,7 @@ mod outbox;
 mod pipe;
 mod rates;
 mod requests;
+mod send_ahead;
 
 pub use bitfield::Bitfield;
 pub(crate) use bitfield::ones;
@@ -22,3 +23,4 @@ pub use fast::allowed_fast;
 pub use outbox::{Outbox, Segment};
 pub use rates::Meter;
 pub use requests::{RequestLimits, RequestQueue};
+pub use send_ahead::SendAhead;
