@@ -115,12 +115,12 @@ impl DiskPool {
         }
     }
 
-    /// Reads a block at once, on the calling thread, if it is in memory and no job of its piece is under way. `None` says
-    /// nothing about the block: a [`DiskJob::Read`] does. Never waits for a file.
-    pub fn read_resident(&self, storage: StorageId, span: BlockSpan) -> Option<Bytes> {
+    /// Reads neighbouring blocks of a piece at once, on the calling thread, if all of them are in memory and no job of the piece
+    /// is under way. `None` says nothing about the blocks: a [`DiskJob::Read`] of each does. Never waits for a file.
+    pub fn read_resident(&self, storage: StorageId, run: &[BlockSpan]) -> Option<Vec<Bytes>> {
         let shared = &self.threads.shared;
-        let storage = shared.queue.lock().schedule.at_rest(storage, span.piece)?;
-        resident::read(&storage, &shared.files, &shared.buffers, span)
+        let storage = shared.queue.lock().schedule.at_rest(storage, run.first()?.piece)?;
+        resident::read(&storage, &shared.files, &shared.buffers, run)
     }
 
     /// Does everything that was asked, except that checks end after the pieces in progress, answers it, and ends the

@@ -51,6 +51,11 @@ impl BlockSpan {
     pub fn end(self) -> u32 {
         self.start + self.len
     }
+
+    /// Whether the other span lies right behind this one, in the same piece.
+    pub fn precedes(self, other: Self) -> bool {
+        self.piece == other.piece && self.end() == other.start
+    }
 }
 
 /// How a torrent's bytes are cut into pieces, and pieces into blocks.

@@ -3,7 +3,7 @@
 mod thread;
 
 use std::cell::RefCell;
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::future::Future;
 use std::io::{self, IoSlice};
 use std::mem;
@@ -36,6 +36,8 @@ const SCRATCH: usize = 64 << 10;
 const WRITE_ROUNDS: usize = 4;
 /// Bytes that are read out of the page cache in one turn: copying them takes about a tenth of a millisecond.
 const RESIDENT: usize = 1 << 20;
+/// Neighbouring blocks that are read with one call.
+const RUN: usize = 16;
 /// Commands that are carried out in one turn.
 const COMMANDS: usize = 256;
 
@@ -55,6 +57,8 @@ pub(super) struct Driver {
     /// Connections that are to be written to before the turn ends.
     dirty: Vec<PeerHandle>,
     jobs: Vec<DiskJob>,
+    /// Blocks that are to be read, and are perhaps in memory.
+    reads: VecDeque<Read>,
     disk: DiskPool,
     callers: HashMap<Ticket, SyncSender<Answer>>,
     post: Arc<Post>,
@@ -72,6 +76,26 @@ pub(super) struct Driver {
 struct Link {
     task: AbortHandle,
     socket: Option<Rc<Socket>>,
+}
+
+/// A block that is to be read.
+#[derive(Clone, Copy, Debug)]
+struct Read {
+    storage: StorageId,
+    span: BlockSpan,
+    token: ReadToken,
+}
+
+impl Read {
+    /// Whether the other block lies right behind this one.
+    fn precedes(&self, other: &Self) -> bool {
+        self.storage == other.storage && self.span.precedes(other.span)
+    }
+
+    fn job(self) -> DiskJob {
+        let Self { storage, span, token } = self;
+        DiskJob::Read { storage, span, token }
+    }
 }
 
 /// What other tasks tell the main task.
@@ -110,6 +134,7 @@ impl Driver {
                 udp: UdpSockets::default(),
                 dirty: Vec::new(),
                 jobs: Vec::new(),
+                reads: VecDeque::new(),
                 disk,
                 callers: HashMap::new(),
                 post,
@@ -203,8 +228,13 @@ impl Driver {
     /// Carries out everything that the engine wants done, and what that causes.
     fn settle(&mut self) {
         for round in 0.. {
-            while let Some(output) = self.engine.poll_output() {
-                self.carry_out(output);
+            loop {
+                while let Some(output) = self.engine.poll_output() {
+                    self.carry_out(output);
+                }
+                if !self.read_blocks() {
+                    break;
+                }
             }
             // Before the sockets: the disk's threads begin while this one still writes.
             if !self.jobs.is_empty() {
@@ -217,7 +247,10 @@ impl Driver {
         }
         self.tell();
         let next = self.engine.poll_timeout();
-        if self.stopped || next.is_some_and(|next| self.armed.is_none_or(|armed| next < armed)) {
+        if self.stopped
+            || !self.reads.is_empty()
+            || next.is_some_and(|next| self.armed.is_none_or(|armed| next < armed))
+        {
             self.signals.look.notify_one();
         }
     }
@@ -240,7 +273,9 @@ impl Driver {
             Output::Close(peer) => self.close(peer),
             Output::Datagram { to, payload } => self.udp.send(to, &payload),
             Output::Resolve { lookup, host } => self.resolve(lookup, host),
-            Output::Disk(DiskJob::Read { storage, span, token }) => self.read_block(storage, span, token),
+            Output::Disk(DiskJob::Read { storage, span, token }) => {
+                self.reads.push_back(Read { storage, span, token });
+            }
             Output::Disk(job) => self.jobs.push(job),
             Output::Answer(ticket, answer) => {
                 if let Some(caller) = self.callers.remove(&ticket) {
@@ -252,15 +287,24 @@ impl Driver {
         }
     }
 
-    /// Reads a block: here if it is in memory, and not too much in one turn; else the disk's threads do it.
-    fn read_block(&mut self, storage: StorageId, span: BlockSpan, token: ReadToken) {
-        if self.resident < RESIDENT
-            && let Some(data) = self.disk.read_resident(storage, span)
-        {
+    /// Reads the next neighbours among the blocks that are to be read: here if they are in memory, else the disk's threads do
+    /// it. Whether there was anything to read, and room for it in this turn.
+    fn read_blocks(&mut self) -> bool {
+        let Some(first) = self.reads.front().filter(|_| self.resident < RESIDENT) else { return false };
+        let storage = first.storage;
+        let reads = self.reads.make_contiguous();
+        let run = reads[..reads.len().min(RUN)].chunk_by(Read::precedes).next().map_or(0, <[Read]>::len);
+        let run: Vec<Read> = self.reads.drain(..run).collect();
+        let spans: Vec<BlockSpan> = run.iter().map(|read| read.span).collect();
+        let Some(blocks) = self.disk.read_resident(storage, &spans) else {
+            self.jobs.extend(run.into_iter().map(Read::job));
+            return true;
+        };
+        for (Read { storage, span, token }, data) in run.into_iter().zip(blocks) {
             self.resident += data.len();
-            return self.handle(Input::Disk(DiskDone::Read { storage, span, token, data: Ok(data) }));
+            self.handle(Input::Disk(DiskDone::Read { storage, span, token, data: Ok(data) }));
         }
-        self.jobs.push(DiskJob::Read { storage, span, token });
+        true
     }
 
     fn connect(&mut self, peer: PeerHandle, address: SocketAddr) {
@@ -352,7 +396,8 @@ pub(super) async fn run(driver: &RefCell<Driver>) -> End {
         }
         tokio::select! {
             () = signals.broken.notified() => return End::Broken,
-            () = signals.look.notified() => {}
+            // Something may be left of the turn before.
+            () = signals.look.notified() => driver.borrow_mut().turn(|_| ()),
             () = post.arrived() => driver.borrow_mut().turn(Driver::deliver),
             () = &mut sleep, if next.is_some() => driver.borrow_mut().turn(|driver| driver.handle(Input::Timeout)),
         }

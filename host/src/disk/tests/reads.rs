@@ -23,14 +23,32 @@ fn what_is_in_memory_is_read_at_once() {
         // The worker has answered, and hands the piece back at this moment.
         let deadline = Instant::now() + DEADLINE;
         let data = loop {
-            match disk.pool.read_resident(STORAGE, block) {
+            match disk.pool.read_resident(STORAGE, &[block]) {
                 None if Instant::now() < deadline => std::thread::yield_now(),
                 data => break data,
             }
         };
-        assert_eq!(data, Some(disk.right(block)));
+        assert_eq!(data, Some(vec![disk.right(block)]));
     }
     assert_eq!(disk.buffers.in_use(), 0);
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn neighbours_in_memory_are_read_together_across_files() {
+    let disk = Disk::seeded(FILES, 65_536);
+    let blocks = disk.blocks(0);
+    disk.read(blocks[0]).unwrap();
+    let deadline = Instant::now() + DEADLINE;
+    let data = loop {
+        match disk.pool.read_resident(STORAGE, &blocks) {
+            None if Instant::now() < deadline => std::thread::yield_now(),
+            data => break data.unwrap(),
+        }
+    };
+    assert_eq!(data, blocks.iter().map(|block| disk.right(*block)).collect::<Vec<_>>());
+    assert_eq!(disk.pool.read_resident(STORAGE, &[blocks[0], blocks[2]]), None);
+    assert_eq!(disk.pool.read_resident(STORAGE, &[]), None);
 }
 
 #[test]
@@ -39,13 +57,13 @@ fn what_is_not_there_or_not_a_block_is_not_read_at_once() {
     let block = disk.blocks(0)[3];
     disk.read(block).unwrap();
     for span in [BlockSpan { len: block.len + 1, ..block }, BlockSpan { len: 0, ..block }] {
-        assert_eq!(disk.pool.read_resident(STORAGE, span), None);
+        assert_eq!(disk.pool.read_resident(STORAGE, &[span]), None);
     }
-    assert_eq!(disk.pool.read_resident(StorageId(99), block), None);
+    assert_eq!(disk.pool.read_resident(StorageId(99), &[block]), None);
     fs::OpenOptions::new().write(true).open(disk.root.join("t/c")).unwrap().set_len(30_000).unwrap();
-    assert_eq!(disk.pool.read_resident(STORAGE, block), None);
+    assert_eq!(disk.pool.read_resident(STORAGE, &[block]), None);
     disk.close();
-    assert_eq!(disk.pool.read_resident(STORAGE, disk.blocks(0)[0]), None);
+    assert_eq!(disk.pool.read_resident(STORAGE, &disk.blocks(0)[..1]), None);
 }
 
 #[test]
