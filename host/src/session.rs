@@ -51,7 +51,8 @@ use crate::command::{
     AddTorrent, AddTorrentError, Answer, Command, OpenPlugin, PluginSource, Ticket, TorrentExtension,
     TorrentStatus,
 };
-use crate::net::{self, AlertBox, NetError, Post, Request, Subscribers};
+use crate::net::{self, AlertBox, NetError, Post, Request, Subscribers, TurnMeter};
+pub use crate::net::{Durations, Turns};
 use crate::plugins::{PluginLibrary, builtin};
 use crate::settings::{SettingError, Settings};
 
@@ -69,6 +70,9 @@ pub struct SessionParams {
     /// What [`Session::save_state`] returned last time: each plugin's name, and a bencoded dictionary. A plugin that is
     /// registered later is given its own then; what belongs to no plugin of this session is handed on unchanged.
     pub saved_state: Vec<(String, Vec<u8>)>,
+    /// Whether it is measured how long each turn of the network thread takes ([`Session::turns`]). Measuring costs two system
+    /// calls a turn.
+    pub measure_turns: bool,
 }
 
 impl Default for SessionParams {
@@ -78,6 +82,7 @@ impl Default for SessionParams {
             plugins: Vec::new(),
             extensions: default_extensions(),
             saved_state: Vec::new(),
+            measure_turns: false,
         }
     }
 }
@@ -171,6 +176,7 @@ struct Running {
     next_ticket: AtomicU64,
     /// What plugins kept last, by name: of those that are here, and of those that are not.
     kept: Mutex<BTreeMap<String, Vec<u8>>>,
+    meter: Option<TurnMeter>,
 }
 
 impl Session {
@@ -190,7 +196,8 @@ impl Session {
         let defaults: Vec<_> = defaults.map(|extension| built_in(extension, &mut names)).collect();
         let plugins = params.plugins.into_iter().map(|spec| source(spec, &kept, &mut names));
         let (reports, sources) = defaults.into_iter().chain(plugins).unzip();
-        Self::start_with(params.settings, reports, sources, kept)
+        let meter = params.measure_turns.then(TurnMeter::default);
+        Self::start_with(params.settings, reports, sources, kept, meter)
     }
 
     /// Starts a session with plugins that need not come from a file. `reports` tells of `sources`, one by one.
@@ -199,8 +206,9 @@ impl Session {
         mut reports: Vec<PluginReport>,
         sources: Vec<PluginSource>,
         kept: BTreeMap<String, Vec<u8>>,
+        meter: Option<TurnMeter>,
     ) -> Result<(Self, Alerts), StartError> {
-        let net = net::start(settings, sources)?;
+        let net = net::start(settings, sources, meter.clone())?;
         for (report, opened) in reports.iter_mut().zip(net.plugins) {
             report.outcome = opened.map(drop);
         }
@@ -213,6 +221,7 @@ impl Session {
             plugins: reports,
             next_ticket: AtomicU64::new(0),
             kept: Mutex::new(kept),
+            meter,
         };
         Ok((Self { running: Arc::new(running) }, alerts))
     }
@@ -220,6 +229,12 @@ impl Session {
     /// What became of each plugin, in the order in which they were given.
     pub fn plugins(&self) -> &[PluginReport] {
         &self.running.plugins
+    }
+
+    /// How long the turns of the network thread took so far; `None` if that is not
+    /// [measured](SessionParams::measure_turns).
+    pub fn turns(&self) -> Option<Turns> {
+        self.running.meter.as_ref().map(TurnMeter::turns)
     }
 
     /// One more stream of alerts, from now on: those of these categories, and what nobody may miss

@@ -92,6 +92,9 @@ pub(super) struct Session {
     /// Stop after this time, such as 90s, 5m or 1h30m.
     #[arg(long, value_name = "TIME", value_parser = parse_time)]
     pub(super) stop_after: Option<Duration>,
+    /// Say at the end how long the turns of the network thread took: a plugin that takes long shows in them.
+    #[arg(long)]
+    pub(super) turns: bool,
 }
 
 /// Download torrents, and exit when all of them are finished. What is there already is checked and kept.

@@ -14,6 +14,7 @@ use super::screen::Screen;
 use super::text;
 use crate::alert::Alert;
 use crate::command::TorrentStatus;
+use crate::session::Turns;
 
 /// What is known of a torrent for as long as it is shown.
 #[derive(Clone, Debug)]
@@ -47,6 +48,8 @@ pub(super) trait Progress {
     fn figures(&mut self, torrents: &[(&Shown, TorrentStatus)], now: Duration);
     /// A torrent is finished.
     fn finished(&mut self, torrent: &Shown, status: &TorrentStatus, now: Duration);
+    /// How long the network thread was held. What people should read has been said already.
+    fn turns(&mut self, _: &Turns) {}
     /// The session is over.
     fn over(&mut self) {}
 }

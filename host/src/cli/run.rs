@@ -129,6 +129,7 @@ fn carry_out(
         plugins: load::specs(&files, &common.plugin_set)?,
         extensions: load::default_extensions(common),
         saved_state: state.load(screen),
+        measure_turns: plan.options.turns,
     };
     if !plan.complete {
         make_folder(plan.folder)?;

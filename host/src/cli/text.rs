@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::session::{Durations, Turns};
+
 /// `text` without what could break a line or recolour a terminal: names and comments are a stranger's.
 pub(super) fn plain(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
@@ -59,6 +61,17 @@ pub(super) fn percent(part: u64, whole: u64) -> String {
         return if whole == 0 { "0 %" } else { "100 %" }.to_owned();
     }
     format!("{:.1} %", (part as f64 / whole as f64 * 1000.0).floor() / 10.0)
+}
+
+/// How long the network thread was held by its turns.
+pub(super) fn turns(turns: &Turns) -> String {
+    let spans = |spans: &Durations| {
+        let ms = |span: Duration| span.as_secs_f64() * 1e3;
+        let (most, longest) = (ms(spans.most_of(0.99)), ms(spans.longest()));
+        format!("99 % below {most:.2} ms, the longest {longest:.2} ms")
+    };
+    let (count, cpu, wall) = (turns.wall.count(), spans(&turns.cpu), spans(&turns.wall));
+    format!("{count} turns of the network thread; CPU: {cpu}; by the clock: {wall}")
 }
 
 /// A number of things: `1 piece`, `2 pieces`.

@@ -15,6 +15,7 @@ use super::progress::{self, Progress, Shown};
 use super::screen::Screen;
 use super::signals::Signals;
 use super::state::StateFile;
+use super::text;
 use crate::alert::{Alert, AlertKind};
 use crate::command::{AddTorrent, TorrentStatus};
 use crate::metainfo::{Description, Magnet, Metainfo};
@@ -260,6 +261,10 @@ impl<'a> Watch<'a> {
     pub(super) fn end(mut self) {
         self.keep_state();
         self.session.shutdown();
+        if let Some(turns) = self.session.turns() {
+            self.screen.say(Level::Info, &text::turns(&turns));
+            self.progress.turns(&turns);
+        }
         while let Some(alert) = self.alerts.recv_timeout(Duration::ZERO) {
             self.tell(&alert);
         }

@@ -23,6 +23,7 @@ pub(crate) use thread::start;
 use super::alerts::Subscribers;
 use super::peer_io::{self, Flow, Socket};
 use super::post::{Mail, Post, Request};
+use super::turns::TurnMeter;
 use super::udp::UdpSockets;
 use crate::command::{Answer, PluginSource, Ticket};
 use crate::disk::DiskPool;
@@ -70,6 +71,8 @@ pub(super) struct Driver {
     stopped: bool,
     /// Bytes that were read out of the page cache in this turn.
     resident: usize,
+    /// Who wants to know how long turns take.
+    meter: Option<TurnMeter>,
 }
 
 /// One connection, or the attempt at one.
@@ -123,6 +126,7 @@ impl Driver {
         disk: DiskPool,
         post: Arc<Post>,
         alerts: Arc<Subscribers>,
+        meter: Option<TurnMeter>,
     ) -> Rc<RefCell<Self>> {
         Rc::new_cyclic(|this| {
             RefCell::new(Self {
@@ -144,15 +148,20 @@ impl Driver {
                 signals: Rc::default(),
                 stopped: false,
                 resident: 0,
+                meter,
             })
         })
     }
 
     /// One turn: what happened, and then everything that the engine wants done because of it.
     pub(super) fn turn<R>(&mut self, happen: impl FnOnce(&mut Self) -> R) -> R {
+        let begun = self.meter.as_ref().map(|_| TurnMeter::begin());
         self.resident = 0;
         let result = happen(self);
         self.settle();
+        if let (Some(meter), Some(begun)) = (&self.meter, begun) {
+            meter.end(begun);
+        }
         result
     }
 

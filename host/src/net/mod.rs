@@ -20,6 +20,7 @@
 //! | `peer_io` | the bytes of one connection |
 //! | `listener` | accepting connections |
 //! | `udp` | datagrams |
+//! | `turns` | how long turns hold the thread |
 //! | `post`, `alerts` | what comes from, and what goes to other threads |
 //!
 //! The clock and the system's randomness are read here, and nowhere below.
@@ -29,6 +30,7 @@ mod driver;
 mod listener;
 mod peer_io;
 mod post;
+mod turns;
 mod udp;
 
 #[cfg(test)]
@@ -40,6 +42,8 @@ use std::io;
 pub(crate) use alerts::{AlertBox, Subscribers, deadline};
 pub(crate) use driver::start;
 pub(crate) use post::{Post, Request};
+pub(crate) use turns::TurnMeter;
+pub use turns::{Durations, Turns};
 
 /// Why the network thread could not be started. The fault is this machine's.
 #[derive(Debug, thiserror::Error)]

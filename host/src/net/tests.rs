@@ -37,7 +37,7 @@ fn driver() -> (Rc<RefCell<Driver>>, Arc<AlertBox>) {
     let alerts = subscribers.subscribe(None, 100);
     let answers = post.clone();
     let disk = DiskPool::new(1, engine.block_pool(), move |done| answers.disk(done)).unwrap();
-    (Driver::new(engine, disk, post, subscribers), alerts)
+    (Driver::new(engine, disk, post, subscribers, None), alerts)
 }
 
 /// A socket, and the other end, which blocks.

@@ -209,7 +209,7 @@ fn linked(name: &str, open: crate::command::OpenPlugin) -> (PluginReport, Plugin
 fn a_plugin_that_is_not_opened_is_reported() {
     let (report, source) = linked("sulky", Box::new(|_| Err("not today".into())));
     let (session, _alerts) =
-        Session::start_with(on_loopback(), vec![report], vec![source], BTreeMap::new()).unwrap();
+        Session::start_with(on_loopback(), vec![report], vec![source], BTreeMap::new(), None).unwrap();
     let [report] = session.plugins() else { panic!("one report per plugin") };
     assert_eq!((report.id.as_str(), &report.outcome), ("sulky", &Err("not today".into())));
 }
@@ -217,7 +217,7 @@ fn a_plugin_that_is_not_opened_is_reported() {
 #[test]
 fn a_panic_at_the_start_is_an_error() {
     let (report, source) = linked("bad", Box::new(|_| panic!("on purpose")));
-    let started = Session::start_with(on_loopback(), vec![report], vec![source], BTreeMap::new());
+    let started = Session::start_with(on_loopback(), vec![report], vec![source], BTreeMap::new(), None);
     assert!(matches!(started, Err(StartError::Net(NetError::Panicked))));
 }
 

@@ -162,6 +162,7 @@ impl Runner {
         common: &Common,
     ) -> Result<Self, Failure> {
         let params = SessionParams {
+            measure_turns: false,
             settings: settings(name, common)?,
             plugins: load::specs(files, &plugin_settings(name, stage, files, common))?,
             extensions: load::default_extensions(common),

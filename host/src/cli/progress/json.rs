@@ -13,6 +13,7 @@ use crate::alert::{Alert, Field};
 use crate::cli::load::PluginLine;
 use crate::cli::screen::Screen;
 use crate::command::TorrentStatus;
+use crate::session::{Durations, Turns};
 
 const SCHEMA: u32 = 1;
 
@@ -45,6 +46,17 @@ impl Progress for Json {
 
     fn figures(&mut self, torrents: &[(&Shown, TorrentStatus)], _: Duration) {
         torrents.iter().for_each(|(torrent, status)| self.screen.object(&progress(torrent, status)));
+    }
+
+    fn turns(&mut self, turns: &Turns) {
+        let spans = |spans: &Durations| {
+            let counts = spans.buckets().filter(|(_, count)| *count > 0);
+            let counts: Vec<_> =
+                counts.map(|(bound, count)| json!([bound.as_micros() as u64, count])).collect();
+            json!({ "longest_us": spans.longest().as_micros() as u64, "below_us": counts })
+        };
+        self.screen
+            .object(&json!({ "event": "turns", "cpu": spans(&turns.cpu), "wall": spans(&turns.wall) }));
     }
 
     fn finished(&mut self, torrent: &Shown, status: &TorrentStatus, now: Duration) {

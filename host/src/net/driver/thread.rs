@@ -20,6 +20,7 @@ use crate::disk::DiskPool;
 use crate::engine::{Engine, EngineConfig};
 use crate::net::alerts::{AlertBox, Subscribers};
 use crate::net::post::Post;
+use crate::net::turns::TurnMeter;
 use crate::net::{NetError, listener};
 use crate::settings::Settings;
 
@@ -39,40 +40,35 @@ pub(crate) struct Net {
 ///
 /// # Errors
 /// The system lacks something, or a part of the engine panicked.
-pub(crate) fn start(settings: Settings, plugins: Vec<PluginSource>) -> Result<Net, NetError> {
+pub(crate) fn start(
+    settings: Settings,
+    plugins: Vec<PluginSource>,
+    meter: Option<TurnMeter>,
+) -> Result<Net, NetError> {
     let post: Arc<Post> = Arc::default();
     let subscribers = Subscribers::new(&post);
     let alerts = subscribers.subscribe(None, settings.alert_queue_size as usize);
     let (started, starting) = sync_channel(1);
     let thread = {
         let (post, subscribers) = (post.clone(), subscribers.clone());
-        let run = move || run(settings, plugins, post, subscribers, &started);
-        thread::Builder::new().name("pilotfish-net".to_owned()).spawn(run).map_err(NetError::Thread)?
+        let start = move || {
+            // The last to be dropped, also in a panic: until then others may wait for this thread.
+            let _over = Over(post.clone(), subscribers.clone());
+            match prepare(settings, post, subscribers, meter) {
+                Ok(parts) => serve(parts, plugins, &started),
+                Err(error) => {
+                    // It is there: it waits for exactly this.
+                    let _ = started.send(Err(error));
+                }
+            }
+        };
+        thread::Builder::new().name("pilotfish-net".to_owned()).spawn(start).map_err(NetError::Thread)?
     };
     let plugins = starting.recv().unwrap_or(Err(NetError::Panicked))?;
     Ok(Net { post, alerts, subscribers, thread, plugins })
 }
 
 type Started = Result<Vec<Result<PluginId, String>>, NetError>;
-
-/// The network thread, from its start to its end.
-fn run(
-    settings: Settings,
-    plugins: Vec<PluginSource>,
-    post: Arc<Post>,
-    alerts: Arc<Subscribers>,
-    started: &SyncSender<Started>,
-) {
-    // The last to be dropped, also in a panic: until then others may wait for this thread.
-    let _over = Over(post.clone(), alerts.clone());
-    match prepare(settings, post, alerts) {
-        Ok(parts) => serve(parts, plugins, started),
-        Err(error) => {
-            // It is there: it waits for exactly this.
-            let _ = started.send(Err(error));
-        }
-    }
-}
 
 /// What the network thread works with.
 struct Parts {
@@ -82,7 +78,12 @@ struct Parts {
     listen_on: Vec<SocketAddr>,
 }
 
-fn prepare(settings: Settings, post: Arc<Post>, alerts: Arc<Subscribers>) -> Result<Parts, NetError> {
+fn prepare(
+    settings: Settings,
+    post: Arc<Post>,
+    alerts: Arc<Subscribers>,
+    meter: Option<TurnMeter>,
+) -> Result<Parts, NetError> {
     let runtime = Builder::new_current_thread().enable_io().enable_time().build();
     let runtime = runtime.map_err(NetError::Runtime)?;
     let threads = match settings.aio_threads {
@@ -101,7 +102,7 @@ fn prepare(settings: Settings, post: Arc<Post>, alerts: Arc<Subscribers>) -> Res
     let answers = post.clone();
     let disk = DiskPool::new(threads, engine.block_pool(), move |done| answers.disk(done));
     let disk = disk.map_err(NetError::Thread)?;
-    let driver = Driver::new(engine, disk.clone(), post, alerts);
+    let driver = Driver::new(engine, disk.clone(), post, alerts, meter);
     Ok(Parts { runtime, driver, disk, listen_on })
 }
 
