@@ -1,4 +1,4 @@
-//! The peer protocol as bytes: messages in both directions, the handshake, and the bencoding around them.
+//! The protocols as bytes: peers' messages in both directions, the handshake, trackers, and the bencoding around them.
 //!
 //! Everything here is a value or a state machine over bytes. What comes out is well formed and nothing more: piece
 //! numbers, offsets and ids are the peer's claims until somebody who knows the torrent has checked them.
@@ -11,6 +11,7 @@ mod entry;
 mod extended;
 mod handshake;
 mod message;
+pub mod tracker;
 
 pub use block::{BlockBuf, BlockPool};
 pub use decoder::{DecodeError, Decoder, Event, MAX_MESSAGE, TARGETS};
