@@ -2,6 +2,7 @@
 //!
 //! [`Torrent`] is the state. The algorithms beside it know no session, and can be tested alone.
 
+mod announce;
 mod availability;
 mod blocks;
 mod candidates;
@@ -9,6 +10,7 @@ mod choker;
 mod picker;
 mod swarm;
 
+pub use announce::{AnnouncePolicy, Due, Tracker, TrackerId, Trackers};
 pub use candidates::{Added, BanReason, CandidateLimits, Candidates, Known, Refusal};
 pub use choker::{Candidate, Choker, ChokerLimits, Decision};
 pub use picker::{Begun, Block, PickOptions, Picked, Picker, Priority};
