@@ -1,16 +1,16 @@
-//! Random peers, a random disk, random commands and three plugins that do anything they may at any time, against one engine.
+//! Bad input for everything that reads what strangers send.
 //!
-//! `cargo run -p pilotfish-tests --bin fuzz -- [--seconds N] [--seed N] [--runs N]`
+//! `cargo run -p pilotfish-tests --bin fuzz -- [--target NAME] [--seconds N] [--seed N] [--runs N]`
 //!
-//! One run follows another, on virtual time, each with a seed of its own that is one more than the one before. A run that
-//! fails says how it is repeated. In each run there is chaos for a while; then plugins and disk calm down, honest seeds
-//! come, and every torrent must become complete; then the session ends, and nothing may be left of it.
+//! One run follows another, each with a seed of its own that is one more than the one before. A run that fails says how it
+//! is repeated. [`TARGETS`] lists what can be fuzzed; without `--target`, it is the first.
 #![allow(clippy::unwrap_used, missing_docs, reason = "this is test code")]
 
 mod chatty;
 mod cipher;
 mod mischief;
 mod remote;
+mod tracker;
 mod world;
 
 use std::hash::{BuildHasher, Hasher, RandomState};
@@ -18,8 +18,21 @@ use std::time::{Duration, Instant};
 
 use world::World;
 
+/// A run, as a function of its seed.
+type Run = fn(u64) -> Told;
+
+/// What can be fuzzed, by name.
+const TARGETS: &[(&str, Run)] = &[("session", World::run), ("tracker", tracker::run)];
+
+/// What a run was.
+struct Told {
+    steps: u64,
+    hooks: u64,
+}
+
 /// What the command line asks for.
 struct Args {
+    target: usize,
     seed: u64,
     time: Duration,
     runs: u64,
@@ -27,16 +40,21 @@ struct Args {
 
 fn args() -> Args {
     let random = RandomState::new().build_hasher().finish() >> 16;
-    let mut args = Args { seed: random, time: Duration::from_secs(10), runs: u64::MAX };
+    let mut args = Args { target: 0, seed: random, time: Duration::from_secs(10), runs: u64::MAX };
     let mut words = std::env::args().skip(1);
     while let Some(word) = words.next() {
-        let number = words.next().and_then(|text| text.parse().ok());
-        match (word.as_str(), number) {
+        let value = words.next().unwrap_or_default();
+        if let ("--target", Some(target)) = (&*word, TARGETS.iter().position(|(name, _)| *name == value)) {
+            args.target = target;
+            continue;
+        }
+        match (word.as_str(), value.parse().ok()) {
             ("--seed", Some(seed)) => args.seed = seed,
             ("--seconds", Some(seconds)) => args.time = Duration::from_secs(seconds),
             ("--runs", Some(runs)) => args.runs = runs,
             _ => {
-                eprintln!("usage: fuzz [--seconds N] [--seed N] [--runs N]");
+                let names: Vec<&str> = TARGETS.iter().map(|(name, _)| *name).collect();
+                eprintln!("usage: fuzz [--target {}] [--seconds N] [--seed N] [--runs N]", names.join("|"));
                 std::process::exit(2);
             }
         }
@@ -45,24 +63,25 @@ fn args() -> Args {
 }
 
 /// Says how to repeat a run that ends in a panic.
-struct Replay(u64);
+struct Replay(&'static str, u64);
 
 impl Drop for Replay {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            eprintln!("fuzz: this was `fuzz --runs 1 --seed {}`", self.0);
+            eprintln!("fuzz: this was `fuzz --target {} --runs 1 --seed {}`", self.0, self.1);
         }
     }
 }
 
 fn main() {
-    let Args { seed, time, runs } = args();
-    println!("fuzz: seed {seed}");
+    let Args { target, seed, time, runs } = args();
+    let (name, run) = TARGETS[target];
+    println!("fuzz: {name}, seed {seed}");
     chatty::hush();
     let (start, mut done, mut hooks, mut steps) = (Instant::now(), 0, 0, 0);
     while done < runs && (runs != u64::MAX || start.elapsed() < time) {
-        let replay = Replay(seed + done);
-        let told = World::run(seed + done);
+        let replay = Replay(name, seed + done);
+        let told = run(seed + done);
         drop(replay);
         done += 1;
         hooks += told.hooks;

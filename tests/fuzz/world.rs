@@ -1,4 +1,7 @@
-//! One run: the engine, and everything that it speaks to.
+//! Random peers, a random disk, random commands and three plugins that do anything they may at any time, against one engine.
+//!
+//! In each run, which is on virtual time, there is chaos for a while; then plugins and disk calm down, honest seeds come, and
+//! every torrent must become complete; then the session ends, and nothing may be left of it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -18,6 +21,7 @@ use pilotfish_tests::sim::{Content, Disk, Outcome, Visit};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
+use crate::Told;
 use crate::chatty::{Chatty, Shared};
 use crate::mischief;
 use crate::remote::Remote;
@@ -26,12 +30,6 @@ use crate::remote::Remote;
 const STEPS: std::ops::Range<usize> = 100..1_500;
 /// A peer that is honest is asked for everything within so much time.
 const CALM: Duration = Duration::from_secs(1_800);
-
-/// What a run was.
-pub(crate) struct Told {
-    pub(crate) steps: u64,
-    pub(crate) hooks: u64,
-}
 
 pub(crate) struct World {
     rng: StdRng,
