@@ -262,7 +262,7 @@ impl<'a> Watch<'a> {
         self.keep_state();
         self.session.shutdown();
         if let Some(turns) = self.session.turns() {
-            self.screen.say(Level::Info, &text::turns(&turns));
+            self.screen.say(Level::Info, text::turns(&turns));
             self.progress.turns(&turns);
         }
         while let Some(alert) = self.alerts.recv_timeout(Duration::ZERO) {
