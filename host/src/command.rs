@@ -7,7 +7,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use pilotfish_plugin::rt::{HookStatus, LINKED_TAKE_PANIC, Sink};
 use pilotfish_plugin::{
-    AlertCategory, PeerSource, PieceIndex, SessionBox, SessionContext, SessionPlugin, TorrentBox,
+    AlertCategory, PeerHandle, PeerSource, PieceIndex, SessionBox, SessionContext, SessionPlugin, TorrentBox,
     TorrentHandle, TorrentState, Userdata,
 };
 
@@ -54,6 +54,17 @@ pub enum Command {
         piece: PieceIndex,
         /// How much it is wanted.
         priority: u8,
+    },
+    /// Changes one of a torrent's limits.
+    SetTorrentLimit(TorrentHandle, TorrentLimit),
+    /// Changes one of a connection's rate limits.
+    SetPeerLimit {
+        /// Which connection.
+        peer: PeerHandle,
+        /// Whether it is the limit of what is sent to it, or of what it sends.
+        upload: bool,
+        /// B/s; 0 is no limit.
+        limit: u32,
     },
     /// Pauses or resumes the session.
     PauseSession(bool),
@@ -105,6 +116,8 @@ pub struct AddTorrent {
     pub paused: bool,
     /// Peers to begin with, and who knows of them. They are offered before anything else happens to the torrent.
     pub peers: Vec<(SocketAddr, PeerSource)>,
+    /// Limits below those of the session.
+    pub limits: TorrentLimits,
     /// A number that plugins can read back.
     pub userdata: Userdata,
     /// Plugins for this torrent alone, attached before those that session plugins make.
@@ -122,11 +135,30 @@ impl AddTorrent {
             save_path: None,
             paused: false,
             peers: Vec::new(),
+            limits: TorrentLimits::default(),
             userdata: Userdata(0),
             extensions: Vec::new(),
             check_only: false,
         }
     }
+}
+
+/// The limits of one torrent, by libtorrent's names. Those of the session hold besides.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct TorrentLimits {
+    /// The most that is sent, protocol included, in B/s; 0 is no limit.
+    pub upload_limit: u32,
+    /// The most that is received, protocol included, in B/s; 0 is no limit.
+    pub download_limit: u32,
+}
+
+/// One of the limits of a torrent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TorrentLimit {
+    /// [`TorrentLimits::upload_limit`].
+    Upload(u32),
+    /// [`TorrentLimits::download_limit`].
+    Download(u32),
 }
 
 /// A plugin that is to be registered.
@@ -259,6 +291,8 @@ pub struct TorrentStatus {
     pub download_payload_rate: u64,
     /// Payload sent, B/s.
     pub upload_payload_rate: u64,
+    /// Its limits.
+    pub limits: TorrentLimits,
     /// Bytes whose piece failed its hash check.
     pub total_failed_bytes: u64,
     /// Bytes that came twice, or unasked.

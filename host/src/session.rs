@@ -44,12 +44,12 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use parking_lot::Mutex;
-use pilotfish_plugin::{AlertCategory, PeerSource, PieceIndex, TorrentHandle};
+use pilotfish_plugin::{AlertCategory, PeerHandle, PeerSource, PieceIndex, TorrentHandle};
 
 use crate::alert::Alert;
 use crate::command::{
     AddTorrent, AddTorrentError, Answer, Command, OpenPlugin, PluginSource, Ticket, TorrentExtension,
-    TorrentStatus,
+    TorrentLimit, TorrentStatus,
 };
 use crate::net::{self, AlertBox, NetError, Post, Request, Subscribers, TurnMeter};
 pub use crate::net::{Durations, Turns};
@@ -312,6 +312,28 @@ impl Session {
     /// Sets the priority of a piece, from 0 (not wanted) to 7. Pieces that do not exist are ignored.
     pub fn set_piece_priority(&self, torrent: TorrentHandle, piece: PieceIndex, priority: u8) {
         self.tell(Command::SetPiecePriority { torrent, piece, priority });
+    }
+
+    /// Limits how much of a torrent is sent, in B/s; 0 is no limit. The session's limit, which is the setting
+    /// `upload_rate_limit`, holds besides.
+    pub fn set_upload_limit(&self, torrent: TorrentHandle, limit: u32) {
+        self.tell(Command::SetTorrentLimit(torrent, TorrentLimit::Upload(limit)));
+    }
+
+    /// Limits how much of a torrent is received, in B/s; 0 is no limit. The session's limit, which is the setting
+    /// `download_rate_limit`, holds besides.
+    pub fn set_download_limit(&self, torrent: TorrentHandle, limit: u32) {
+        self.tell(Command::SetTorrentLimit(torrent, TorrentLimit::Download(limit)));
+    }
+
+    /// Limits how much is sent to one peer, in B/s; 0 is no limit.
+    pub fn set_peer_upload_limit(&self, peer: PeerHandle, limit: u32) {
+        self.tell(Command::SetPeerLimit { peer, upload: true, limit });
+    }
+
+    /// Limits how much is received from one peer, in B/s; 0 is no limit.
+    pub fn set_peer_download_limit(&self, peer: PeerHandle, limit: u32) {
+        self.tell(Command::SetPeerLimit { peer, upload: false, limit });
     }
 
     /// Pauses all torrents, whatever each of them is set to.

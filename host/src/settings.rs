@@ -135,6 +135,14 @@ settings! {
     /// Whether a connection is closed once neither side can want anything of the other.
     close_redundant_connections: bool = true;
 
+    /// The most that is received from all peers together, protocol included, in B/s; 0 is no limit. It holds for peers on the
+    /// local network too, which libtorrent exempts by its default peer classes.
+    download_rate_limit: u32 = 0, 0..=u32::MAX;
+    /// The most that is sent to all peers together, as above.
+    upload_rate_limit: u32 = 0, 0..=u32::MAX;
+    /// Whether the headers of the packets count for the rate limits: an estimate, in both directions.
+    rate_limit_ip_overhead: bool = true;
+
     /// How long an attempt to connect may take, in seconds; three more for each earlier failure.
     peer_connect_timeout: Seconds = Seconds(15), 1..=3_600;
     /// How long a peer may take for its handshake, in seconds.

@@ -128,6 +128,8 @@ host_table! {
     fn should_log(peer: PeerHandle, direction: u8);
     fn peer_log(peer: PeerHandle, direction: u8, event: RStr<'_>, message: RStr<'_>);
     fn send_queue_len(peer: PeerHandle, out: &mut u64);
+    fn set_upload_limit(peer: PeerHandle, limit: u32);
+    fn set_download_limit(peer: PeerHandle, limit: u32);
 }
 
 host_table! {
@@ -170,6 +172,10 @@ host_table! {
     fn metadata(torrent: TorrentHandle, out: Sink<'_>);
     fn save_path(torrent: TorrentHandle, out: Sink<'_>);
     fn is_private(torrent: TorrentHandle);
+    fn set_upload_limit(torrent: TorrentHandle, limit: u32);
+    fn upload_limit(torrent: TorrentHandle, out: &mut u32);
+    fn set_download_limit(torrent: TorrentHandle, limit: u32);
+    fn download_limit(torrent: TorrentHandle, out: &mut u32);
 }
 
 host_table! {

@@ -295,6 +295,17 @@ impl<'a> Peer<'a> {
         ask!(self.peer.peer_log(direction as u8, event.into(), message.into()));
     }
 
+    /// Limits how much is sent to the peer, protocol included, in B/s; 0 is no limit. The limits of the torrent and of the
+    /// session hold besides. [`PeerInfo::upload_limit`] tells what it is.
+    pub fn set_upload_limit(&self, limit: u32) {
+        ask!(self.peer.set_upload_limit(limit));
+    }
+
+    /// Limits how much is received from the peer, as above. [`PeerInfo::download_limit`] tells what it is.
+    pub fn set_download_limit(&self, limit: u32) {
+        ask!(self.peer.set_download_limit(limit));
+    }
+
     /// Bytes that wait to be sent.
     pub fn send_queue_len(&self) -> u64 {
         let mut bytes = 0;
@@ -392,6 +403,14 @@ peer_info! {
     upload_queue_length;
     /// Bytes requested and not received.
     queue_bytes;
+    /// Bytes that the rate limits let us receive before more is granted; 0 too where no limit applies.
+    receive_quota;
+    /// Bytes that the rate limits let us send before more is granted; 0 too where no limit applies.
+    send_quota;
+    /// The peer's own limit of what it sends, in B/s; 0 is none.
+    download_limit;
+    /// The peer's own limit of what is sent to it, in B/s; 0 is none.
+    upload_limit;
     /// How often the connection failed.
     failcount;
     /// Pieces that failed their hash check with this peer's help.

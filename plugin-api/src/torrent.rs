@@ -199,6 +199,32 @@ impl<'a> Torrent<'a> {
         ask!(self.torrent.is_private()) == HookStatus::HANDLED
     }
 
+    /// Limits how much of it is sent, protocol included, in B/s; 0 is no limit. The session's limit, which is the setting
+    /// `upload_rate_limit`, holds besides.
+    pub fn set_upload_limit(&self, limit: u32) {
+        ask!(self.torrent.set_upload_limit(limit));
+    }
+
+    /// The limit of what is sent, in B/s; 0 is none.
+    pub fn upload_limit(&self) -> u32 {
+        let mut limit = 0;
+        ask!(self.torrent.upload_limit(&mut limit));
+        limit
+    }
+
+    /// Limits how much of it is received, protocol included, in B/s; 0 is no limit. The session's limit, which is the
+    /// setting `download_rate_limit`, holds besides.
+    pub fn set_download_limit(&self, limit: u32) {
+        ask!(self.torrent.set_download_limit(limit));
+    }
+
+    /// The limit of what is received, in B/s; 0 is none.
+    pub fn download_limit(&self) -> u32 {
+        let mut limit = 0;
+        ask!(self.torrent.download_limit(&mut limit));
+        limit
+    }
+
     fn bytes(&self, f: impl FnOnce(crate::host_api::Sink<'_>) -> HookStatus) -> Vec<u8> {
         self.scope.collect(f).unwrap_or_default()
     }

@@ -198,6 +198,8 @@ tables! {
         fn should_log(PeerHandle, u8);
         fn peer_log(PeerHandle, u8, RStr<'_>, RStr<'_>);
         fn send_queue_len(PeerHandle, &mut u64);
+        fn set_upload_limit(PeerHandle, u32);
+        fn set_download_limit(PeerHandle, u32);
     }
     BT: BtApi in bt {
         fn packet_finished(PeerHandle);
@@ -234,6 +236,10 @@ tables! {
         fn metadata(TorrentHandle, Sink<'_>);
         fn save_path(TorrentHandle, Sink<'_>);
         fn is_private(TorrentHandle);
+        fn set_upload_limit(TorrentHandle, u32);
+        fn upload_limit(TorrentHandle, &mut u32);
+        fn set_download_limit(TorrentHandle, u32);
+        fn download_limit(TorrentHandle, &mut u32);
     }
     SESSION: SessionApi in session {
         fn torrents(Sink<'_>);

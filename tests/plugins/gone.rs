@@ -45,6 +45,8 @@ impl PeerPlugin for Asker {
         peer.choke_this_peer();
         peer.maybe_unchoke_this_peer();
         peer.disconnect(ErrorCode::NO_ERROR, Operation::UNKNOWN, Severity::NORMAL);
+        peer.set_upload_limit(1);
+        peer.set_download_limit(1);
         peer.send_buffer(b"x");
         peer.peer_log(Direction::Info, "x", "x");
         peer.add_extension(PeerBox::new(Self));

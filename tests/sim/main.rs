@@ -18,6 +18,7 @@ mod magnets;
 mod outbound;
 mod pauses;
 mod plugins;
+mod rate_limits;
 mod reads;
 mod registration;
 mod session;

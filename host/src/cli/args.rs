@@ -95,6 +95,12 @@ pub(super) struct Session {
     /// Say at the end how long the turns of the network thread took: a plugin that takes long shows in them.
     #[arg(long)]
     pub(super) turns: bool,
+    /// Receive at most so many bytes per second, such as 500K or 2M, protocol included.
+    #[arg(long, value_name = "BYTES", value_parser = parse_size)]
+    pub(super) download_limit: Option<u32>,
+    /// Send at most so many bytes per second, as above.
+    #[arg(long, value_name = "BYTES", value_parser = parse_size)]
+    pub(super) upload_limit: Option<u32>,
 }
 
 /// Download torrents, and exit when all of them are finished. What is there already is checked and kept.

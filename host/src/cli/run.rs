@@ -164,7 +164,7 @@ fn begin(
     Ok(())
 }
 
-/// The engine's settings: the command's own, then `--set`, then `--listen`.
+/// The engine's settings: the command's own, then `--set`, then the options with a name of their own.
 fn settings(plan: &Plan<'_>, common: &Common) -> Result<Settings, Failure> {
     let mut settings = Settings::default();
     if let Some(port) = plan.port {
@@ -180,6 +180,8 @@ fn settings(plan: &Plan<'_>, common: &Common) -> Result<Settings, Failure> {
     if !plan.options.listen.is_empty() {
         settings.listen_interfaces = ListenInterfaces(plan.options.listen.clone());
     }
+    settings.download_rate_limit = plan.options.download_limit.unwrap_or(settings.download_rate_limit);
+    settings.upload_rate_limit = plan.options.upload_limit.unwrap_or(settings.upload_rate_limit);
     settings.alert_mask = settings.alert_mask | wanted_alerts(common);
     Ok(settings)
 }
@@ -234,6 +236,15 @@ mod tests {
         assert_eq!(listening(&none, &Common::default()), "0.0.0.0:0,[::]:0");
         assert_eq!(listening(&none, &set("listen_interfaces=1.2.3.4:5")), "1.2.3.4:5");
         assert_eq!(listening(&here, &set("listen_interfaces=1.2.3.4:5")), "127.0.0.1:7");
+    }
+
+    #[test]
+    fn limits_on_the_command_line_stand_above_set() {
+        let options = Options { upload_limit: Some(7), ..Options::default() };
+        let set = ["upload_rate_limit=1", "download_rate_limit=2"].map(|text| text.parse().unwrap());
+        let common = Common { set: set.into(), ..Common::default() };
+        let settings = settings(&plan(&options), &common).unwrap();
+        assert_eq!((settings.upload_rate_limit, settings.download_rate_limit), (7, 2));
     }
 
     #[test]

@@ -13,7 +13,7 @@ use super::input::SocketOperation;
 use super::output::Output;
 use super::state::{SessionPhase, State};
 use crate::alert::AlertKind;
-use crate::peer::{Closing, Connection, Phase};
+use crate::peer::{Closing, Connection, Direction, Phase};
 use crate::torrent::{Added, BanReason};
 use crate::wire::Handshake;
 
@@ -28,7 +28,9 @@ impl Engine {
         }
         let mut connection = Connection::new(remote, false, state.request_limits(), state.now);
         connection.local = Some(local);
-        Some(state.insert_peer(connection))
+        let peer = state.insert_peer(connection);
+        state.apply_rate_limits(peer);
+        Some(peer)
     }
 
     /// Tries as many known peers as are wanted now, and has the torrent's timer run.
@@ -76,6 +78,7 @@ impl Engine {
                 Severity::FAILURE,
             );
         }
+        self.state.apply_rate_limits(peer);
         self.tell_peer(peer, PeerHooks::on_connected, |p, cx| p.on_connected(cx));
         self.state.announce_connection(peer);
         self.send_handshake(peer);
@@ -107,6 +110,7 @@ impl Engine {
             }
             self.state.steps.push_back(super::step::Step::Payload(peer, bytes));
         }
+        self.state.moved(peer, Direction::Upload, len as u64);
         // What a plugin sent may have been in the way of blocks, too.
         self.state.refill_uploads(peer);
     }
@@ -217,6 +221,7 @@ impl State {
     /// Undoes everything that names a connection.
     fn forget_peer(&mut self, peer: PeerHandle, closing: Closing) {
         self.uncount(peer);
+        self.return_bandwidth(peer);
         let Some(connection) = self.remove_peer(peer) else { return };
         if !connection.choked {
             self.unchoked = self.unchoked.saturating_sub(1);

@@ -8,7 +8,7 @@ use super::state::State;
 use super::step::Step;
 use crate::job::DiskJob;
 use crate::metainfo::{BlockSpan, PieceIndex};
-use crate::peer::as_raw;
+use crate::peer::{Direction, as_raw};
 use crate::torrent::PickOptions;
 use crate::wire::{Message, RawRequest};
 
@@ -172,6 +172,7 @@ impl State {
         for peer in self.peers_of(torrent) {
             if let Some(connection) = self.peer_mut(peer)
                 && std::mem::replace(&mut connection.read_paused, false)
+                && !connection.allowances[Direction::Download as usize].waits
             {
                 connection.requests.resume(now);
                 self.outputs.push_back(super::Output::Read(peer));

@@ -137,6 +137,7 @@ impl Engine {
                 Severity::NORMAL,
             );
         }
+        self.state.apply_rate_limits(peer);
         self.state.announce_connection(peer);
         self.state.schedule_torrent(torrent);
         self.send_handshake(peer);

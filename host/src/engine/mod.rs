@@ -16,12 +16,14 @@
 //! | `inbound`, `handlers` | a message on its way through the chain; the defaults behind it |
 //! | `connections`, `handshake` | connections come and go; both handshakes |
 //! | `download`, `upload`, `pieces`, `reads` | requesting blocks, serving them, what becomes of pieces, reading for plugins |
+//! | `bandwidth` | rate limits: who may move how many bytes |
 //! | `torrents`, `pausing`, `metadata` | torrents come, are checked, finish, and go; pause and resume; begin with a link |
 //! | `datagrams` | what comes by UDP, and names that are looked up |
 //! | `ciphers` | encryption that plugins switch on |
 //! | `tick`, `choking`, `timers` | deadlines |
 //! | `host_api` | the functions that plugins call |
 
+mod bandwidth;
 mod by_handle;
 mod choking;
 mod ciphers;
@@ -60,7 +62,7 @@ pub use output::{LookupToken, Output};
 pub use state::EngineConfig;
 
 use crate::alert::Alert;
-use crate::peer::{Connection, Phase};
+use crate::peer::{Connection, Direction, Phase};
 use crate::wire::TARGETS;
 use plugins::Chains;
 use state::{SessionPhase, State};
@@ -109,6 +111,7 @@ impl Engine {
     pub fn received(&mut self, peer: PeerHandle, len: usize, scratch: &[u8], now: Instant) {
         self.state.now = self.state.now.max(now);
         self.on_received(peer, len, scratch);
+        self.state.moved(peer, Direction::Download, len as u64);
         self.end_turn();
     }
 
@@ -124,28 +127,36 @@ impl Engine {
         peer: PeerHandle,
         scratch: &'a mut [u8],
     ) -> Option<[IoSliceMut<'a>; TARGETS]> {
-        let mut scratch = Some(scratch);
-        if self.chains.ciphers.receives(peer) {
-            return Some(std::array::from_fn(|_| IoSliceMut::new(scratch.take().unwrap_or_default())));
-        }
+        let receives_cipher_text = self.chains.ciphers.receives(peer);
         let pool = self.state.pool.clone();
         let connection = self.state.peer_mut(peer)?;
+        let most = connection.allowances[Direction::Download as usize].most();
+        if receives_cipher_text {
+            let length = scratch.len().min(most);
+            let mut scratch = Some(&mut scratch[..length]);
+            return Some(std::array::from_fn(|_| IoSliceMut::new(scratch.take().unwrap_or_default())));
+        }
         // The one that is being received is among the requests, too.
         let expected = connection.requests.len().saturating_sub(1);
-        Some(connection.decoder.targets(scratch.unwrap_or_default(), expected, &pool))
+        Some(connection.decoder.targets(scratch, expected, most, &pool))
     }
 
-    /// Whether the socket of a connection is to be read now. It is not while the disk cannot keep up, or the torrent cannot
-    /// serve it yet.
+    /// Whether the socket of a connection is to be read now. It is not while the disk cannot keep up, the torrent cannot
+    /// serve it yet, or a rate limit has it wait.
     pub fn wants_read(&self, peer: PeerHandle) -> bool {
-        let reads = |connection: &Connection| !connection.read_paused && connection.phase != Phase::Held;
+        let reads = |connection: &Connection| {
+            !connection.read_paused
+                && connection.phase != Phase::Held
+                && !connection.allowances[Direction::Download as usize].is_spent()
+        };
         self.state.peer(peer).is_some_and(reads)
     }
 
     /// What a connection is to send next, for one vectored write. Empty if there is nothing.
     pub fn transmit<'a>(&'a self, peer: PeerHandle, slices: &mut Vec<IoSlice<'a>>) {
         if let Some(connection) = self.state.peer(peer) {
-            connection.outbox.slices(TRANSMIT_BUDGET, slices);
+            let most = connection.allowances[Direction::Upload as usize].most();
+            connection.outbox.slices(TRANSMIT_BUDGET, most, slices);
         }
     }
 

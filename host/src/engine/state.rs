@@ -13,6 +13,7 @@ use pilotfish_plugin::{AlertCategory, ErrorCode, Operation, PeerHandle, PluginId
 use rand::rngs::StdRng;
 use slotmap::{DefaultKey, Key, KeyData, SlotMap};
 
+use super::bandwidth::Bandwidth;
 use super::output::Output;
 use super::plugins::PluginRecord;
 use super::step::{Sent, Step};
@@ -21,7 +22,7 @@ use crate::alert::{Alert, AlertKind, AlertQueue, CustomTypes};
 use crate::hooks::Place;
 use crate::job::{DiskJob, ReadToken, StorageId};
 use crate::metainfo::{BLOCK_SIZE, BlockSpan};
-use crate::peer::{Connection, RequestLimits, as_piece, as_request};
+use crate::peer::{Connection, Direction, RequestLimits, as_piece, as_request};
 use crate::settings::Settings;
 use crate::torrent::{Choker, Torrent};
 use crate::wire::{BlockPool, EntryTree, Message};
@@ -75,6 +76,7 @@ pub(super) struct State {
 
     pub(super) listening: Vec<SocketAddr>,
     pub(super) paused: bool,
+    pub(super) bandwidth: Bandwidth,
     /// Peers that we do not choke, all torrents together.
     pub(super) unchoked: u32,
     pub(super) choker: Choker,
@@ -133,6 +135,7 @@ impl State {
         let prefix = config.settings.peer_id_prefix();
         peer_id[..prefix.len()].copy_from_slice(prefix);
         let choker = Choker::new(super::choking::limits(&config.settings), now);
+        let bandwidth = Bandwidth::new(&config.settings, now);
         let connects_left = config.settings.connection_speed;
         let spare = (config.settings.max_queued_disk_bytes / BLOCK_SIZE) as usize;
         Self {
@@ -168,6 +171,7 @@ impl State {
             entries: Vec::new(),
             listening: Vec::new(),
             paused: false,
+            bandwidth,
             unchoked: 0,
             choker,
             scored: false,
@@ -332,9 +336,11 @@ impl State {
 
     /// Has the driver send what is queued, once for however much is queued in a turn.
     pub(super) fn transmit(&mut self, peer: PeerHandle) {
-        if let Some(connection) = self.peer_mut(peer)
-            && !std::mem::replace(&mut connection.dirty, true)
-        {
+        let Some(connection) = self.peer_mut(peer) else { return };
+        if connection.allowances[Direction::Upload as usize].is_spent() {
+            return self.ask_for_bandwidth(peer, Direction::Upload);
+        }
+        if !std::mem::replace(&mut connection.dirty, true) {
             self.outputs.push_back(Output::Transmit(peer));
         }
     }

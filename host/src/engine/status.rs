@@ -4,6 +4,7 @@ use pilotfish_plugin::{PeerHandle, PeerInfo, TorrentHandle};
 
 use super::state::State;
 use crate::command::TorrentStatus;
+use crate::peer::Direction;
 use crate::settings::SettingError;
 use crate::wire::EntryTree;
 
@@ -32,6 +33,7 @@ impl State {
             total_payload_upload: t.payload_up.total(),
             download_payload_rate: t.payload_down.rate(),
             upload_payload_rate: t.payload_up.rate(),
+            limits: t.limits(),
             total_failed_bytes: t.failed_bytes,
             total_redundant_bytes: t.redundant_bytes,
             num_peers: count(connections.iter().filter(|c| c.is_established()).count()),
@@ -75,6 +77,8 @@ impl State {
         let known = torrent.and_then(|t| t.candidates.known(connection.known_as));
         let pieces = u64::from(connection.has.len());
         let count = |n: usize| n as u64;
+        let quota = |direction: Direction| connection.allowances[direction as usize].quota().unwrap_or(0);
+        let limit = |direction: Direction| connection.allowances[direction as usize].own.limit().into();
         let mut tree = EntryTree::new();
         let _ = tree.insert_bytes(EntryTree::ROOT, b"client", connection.client.as_bytes());
         insert_all(
@@ -99,6 +103,10 @@ impl State {
                 ("send_buffer_size", connection.outbox.len()),
                 ("used_send_buffer", connection.outbox.len()),
                 ("used_receive_buffer", count(connection.decoder.buffered())),
+                ("receive_quota", quota(Direction::Download)),
+                ("send_quota", quota(Direction::Upload)),
+                ("download_limit", limit(Direction::Download)),
+                ("upload_limit", limit(Direction::Upload)),
                 ("failcount", known.map_or(0, |known| known.failcount.into())),
                 ("num_hashfails", known.map_or(0, |known| known.hash_failures.into())),
                 ("source", known.map_or(0, |known| known.sources.0.into())),
@@ -173,6 +181,7 @@ impl State {
             return Err(SettingError::Fixed { name });
         }
         self.settings.set(name, value)?;
+        self.apply_session_limits();
         self.choker.set_limits(super::choking::limits(&self.settings));
         let limits = self.request_limits();
         let peers: Vec<PeerHandle> = self.peers().map(|(peer, _)| peer).collect();

@@ -11,7 +11,7 @@ use super::state::{SessionPhase, State};
 use super::step::Step;
 use super::timers::Timer;
 use crate::alert::AlertKind;
-use crate::peer::Phase;
+use crate::peer::{Direction, Phase};
 use crate::wire::Message;
 
 /// The period of plugins' ticks.
@@ -39,6 +39,7 @@ impl Engine {
             match timer {
                 Timer::Session => self.session_tick(),
                 Timer::Torrent(torrent) => self.torrent_tick(torrent),
+                Timer::Bandwidth => self.state.share_bandwidth(),
                 Timer::Choker => self.choke_round(),
                 Timer::Interest(peer) => self.state.settle_interest(peer),
             }
@@ -103,6 +104,7 @@ impl Engine {
         connection.payload_up.tick(now);
         connection.send_ahead.tick();
         connection.requests.tick(now);
+        self.state.take_idle_bandwidth(peer);
         self.tell_peer(peer, PeerHooks::tick, |p, cx| p.tick(cx));
         self.pump();
         if self.open_peer(peer).is_some() {
@@ -171,7 +173,9 @@ impl State {
                 return self.disconnect(peer, error, Operation::BITTORRENT, Severity::NORMAL);
             }
             Phase::Established
-                if now.duration_since(connection.last_received) > silence && !connection.read_paused =>
+                if now.duration_since(connection.last_received) > silence
+                    && !connection.read_paused
+                    && !connection.allowances[Direction::Download as usize].waits =>
             {
                 Some(ask(ErrorCode::TIMED_OUT_INACTIVITY))
             }

@@ -13,6 +13,8 @@ pub(super) enum Timer {
     Session,
     /// A torrent's tick, once per second while it has anything to do.
     Torrent(TorrentHandle),
+    /// Somebody waits for bandwidth.
+    Bandwidth,
     /// A slot has become free.
     Choker,
     /// A moment after a peer's bitfield came.

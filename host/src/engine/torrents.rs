@@ -18,7 +18,7 @@ use crate::alert::AlertKind;
 use crate::command::{AddTorrent, AddTorrentError, Answer, Command, Ticket};
 use crate::job::{DiskError, DiskJob, StorageId};
 use crate::metainfo::{Description, Magnet, Metainfo};
-use crate::peer::Meter;
+use crate::peer::{Budget, Direction, Meter};
 use crate::torrent::{Begun, CandidateLimits, Candidates, Picker, Priority, Torrent};
 use crate::wire::EntryTree;
 
@@ -37,6 +37,13 @@ impl Engine {
             Command::ConnectPeer { torrent, address, source } => self.offer_peer(torrent, address, source),
             Command::SetPiecePriority { torrent, piece, priority } => {
                 self.state.set_piece_priority(torrent, piece.0.cast_unsigned(), priority);
+            }
+            Command::SetTorrentLimit(torrent, limit) => {
+                self.state.set_torrent_limit(torrent, limit);
+            }
+            Command::SetPeerLimit { peer, upload, limit } => {
+                let direction = if upload { Direction::Upload } else { Direction::Download };
+                self.state.set_peer_limit(peer, direction, limit);
             }
             Command::PauseSession(pause) => self.pause_session(pause),
             Command::Set(ticket, name, value) => {
@@ -406,6 +413,10 @@ impl State {
             disk_congested: false,
             announced_early: Vec::new(),
             recently_read: VecDeque::new(),
+            budgets: [
+                Budget::new(asked.limits.download_limit, now),
+                Budget::new(asked.limits.upload_limit, now),
+            ],
             payload_down: Meter::new(now),
             payload_up: Meter::new(now),
             failed_bytes: 0,

@@ -9,8 +9,10 @@ use pilotfish_plugin::{
     TorrentHandle,
 };
 
-use super::{Bitfield, Extensions, Meter, Outbox, RequestLimits, RequestQueue, SendAhead};
-use crate::metainfo::{BlockSpan, PieceIndex};
+use super::{
+    Allowance, Bitfield, Direction, Extensions, Meter, Outbox, RequestLimits, RequestQueue, SendAhead,
+};
+use crate::metainfo::{BLOCK_SIZE, BlockSpan, PieceIndex};
 use crate::wire::{Decoder, MAX_MESSAGE, Message, RawRequest, Reserved};
 
 /// How far a connection has come.
@@ -136,6 +138,8 @@ pub struct Connection {
     /// Requests that came while we choked the peer.
     pub choked_requests: u32,
 
+    /// What it may receive and send, by [`Direction`].
+    pub allowances: [Allowance; 2],
     /// Bytes received, all.
     pub down: Meter,
     /// Bytes sent, all.
@@ -226,6 +230,7 @@ impl Connection {
             reading: Vec::new(),
             send_ahead: SendAhead::default(),
             choked_requests: 0,
+            allowances: [Allowance::new(now); 2],
             down: Meter::new(now),
             up: Meter::new(now),
             payload_down: Meter::new(now),
@@ -247,6 +252,16 @@ impl Connection {
             read_paused: false,
             dirty: false,
         }
+    }
+
+    /// How much it would move at once, in bytes, if it were granted more than it was.
+    pub fn wants(&self, direction: Direction) -> u64 {
+        let all = match direction {
+            // Besides the blocks that it owes us, it may say anything.
+            Direction::Download => self.requests.outstanding_bytes() + u64::from(BLOCK_SIZE),
+            Direction::Upload => self.outbox.len(),
+        };
+        all.saturating_sub(self.allowances[direction as usize].quota().unwrap_or(0))
     }
 
     /// What sort of connection it is.

@@ -3,6 +3,7 @@
 //! Nothing here knows a torrent beyond its numbers, or calls a plugin. [`Connection`] is the state; the other modules are
 //! its parts.
 
+mod bandwidth;
 mod bitfield;
 mod connection;
 mod extended;
@@ -13,6 +14,7 @@ mod rates;
 mod requests;
 mod send_ahead;
 
+pub use bandwidth::{Allowance, Budget, Direction, LEAST_GRANT, ip_overhead};
 pub use bitfield::Bitfield;
 pub(crate) use bitfield::ones;
 pub use connection::{Arriving, Closing, Connection, Phase, as_peer_request, as_piece, as_raw, as_request};

@@ -149,12 +149,14 @@ impl Outbox {
         self.len == 0
     }
 
-    /// The first bytes, up to about `budget` of them, as slices for a vectored write.
-    pub fn slices<'a>(&'a self, budget: usize, out: &mut Vec<IoSlice<'a>>) {
-        let (mut skip, mut room) = (self.taken, budget);
+    /// The first bytes, up to about `budget` of them and `most` at most, as slices for a vectored write.
+    pub fn slices<'a>(&'a self, budget: usize, most: usize, out: &mut Vec<IoSlice<'a>>) {
+        let (mut skip, mut room, mut left) = (self.taken, budget.min(most), most);
         for segment in self.segments.iter().take(MOST_SLICES) {
             let bytes = &segment.bytes()[skip..];
+            let bytes = &bytes[..bytes.len().min(left)];
             skip = 0;
+            left -= bytes.len();
             if !bytes.is_empty() {
                 out.push(IoSlice::new(bytes));
             }
@@ -228,7 +230,7 @@ mod tests {
         outbox.push(b"tail");
         assert_eq!(outbox.len(), 20);
         let mut slices = Vec::new();
-        outbox.slices(100, &mut slices);
+        outbox.slices(100, usize::MAX, &mut slices);
         assert_eq!(
             slices.iter().map(|s| &s[..]).collect::<Vec<_>>(),
             [&b"header"[..], b"0123456789", b"tail"]
@@ -239,7 +241,7 @@ mod tests {
 
     fn text(outbox: &Outbox) -> String {
         let mut slices = Vec::new();
-        outbox.slices(usize::MAX, &mut slices);
+        outbox.slices(usize::MAX, usize::MAX, &mut slices);
         slices.iter().map(|slice| String::from_utf8_lossy(slice).into_owned()).collect()
     }
 
@@ -278,7 +280,17 @@ mod tests {
         let mut outbox = Outbox::default();
         (0..4).for_each(|_| outbox.payload(Bytes::from_static(b"0123456789")));
         let mut slices = Vec::new();
-        outbox.slices(15, &mut slices);
+        outbox.slices(15, usize::MAX, &mut slices);
         assert_eq!(slices.len(), 2);
+    }
+
+    #[test]
+    fn a_limit_ends_a_write_in_the_middle_of_a_segment() {
+        let mut outbox = Outbox::default();
+        (0..4).for_each(|_| outbox.payload(Bytes::from_static(b"0123456789")));
+        outbox.written(7);
+        let mut slices = Vec::new();
+        outbox.slices(100, 15, &mut slices);
+        assert_eq!(slices.iter().map(|s| &s[..]).collect::<Vec<_>>(), [&b"789"[..], b"0123456789", b"01"]);
     }
 }

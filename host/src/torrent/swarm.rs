@@ -8,9 +8,10 @@ use std::time::Instant;
 use pilotfish_plugin::{PeerHandle, PluginId, TorrentHandle, TorrentState, Userdata};
 
 use super::{Candidates, Picker};
+use crate::command::TorrentLimits;
 use crate::job::StorageId;
 use crate::metainfo::{Description, FileLayout, Geometry, PieceIndex};
-use crate::peer::Meter;
+use crate::peer::{Budget, Meter};
 
 /// One torrent of a session.
 #[derive(Debug)]
@@ -67,6 +68,8 @@ pub struct Torrent {
     pub announced_early: Vec<(PieceIndex, PeerHandle)>,
     /// Pieces that were read for peers lately, the newest first; kept only if peers are told of them.
     pub recently_read: VecDeque<PieceIndex>,
+    /// Its rate limits, by [`Direction`](crate::peer::Direction).
+    pub budgets: [Budget; 2],
     /// Payload received.
     pub payload_down: Meter,
     /// Payload sent.
@@ -110,6 +113,12 @@ impl Torrent {
     /// Whether peers can be served, or have the metadata that is missing.
     pub fn takes_peers(&self) -> bool {
         (self.files_checked || !self.has_metadata()) && !self.paused && !self.check_only && !self.removing
+    }
+
+    /// Its limits.
+    pub fn limits(&self) -> TorrentLimits {
+        let [download_limit, upload_limit] = self.budgets.map(|budget| budget.limit());
+        TorrentLimits { upload_limit, download_limit }
     }
 
     /// Verified bytes.

@@ -149,11 +149,13 @@ impl Decoder {
     }
 
     /// Where the next bytes of the socket belong: the rest of the block that is being received, the `expected` whole blocks
-    /// that should follow it, and `scratch` or its beginning if none is expected. Places that are not needed are empty.
+    /// that should follow it, and `scratch` or its beginning if none is expected; all in all at most `most` bytes. Places that
+    /// are not needed are empty.
     pub fn targets<'a>(
         &'a mut self,
         scratch: &'a mut [u8],
         expected: usize,
+        most: usize,
         pool: &BlockPool,
     ) -> [IoSliceMut<'a>; TARGETS] {
         let nothing_unread = self.inbox.unread().is_empty() && !self.ahead.has_arrived();
@@ -166,12 +168,15 @@ impl Decoder {
             (Some(_), false) => scratch.len().min(READ_AHEAD),
             (None, false) => scratch.len(),
         };
-        let block = self.block.as_mut().map(|block| IoSliceMut::new(block.buffer.unfilled_mut()));
+        let block = self.block.as_mut().map(|block| block.buffer.unfilled_mut());
         let mut targets = block.into_iter().chain(self.ahead.targets());
-        let mut scratch = Some(IoSliceMut::new(&mut scratch[..rest]));
+        let mut scratch = Some(&mut scratch[..rest]);
+        let mut left = most;
         array::from_fn(|_| {
-            let next = targets.next().or_else(|| scratch.take());
-            next.unwrap_or_else(|| IoSliceMut::new(&mut []))
+            let next = targets.next().or_else(|| scratch.take()).unwrap_or_default();
+            let length = next.len().min(left);
+            left -= length;
+            IoSliceMut::new(&mut next[..length])
         })
     }
 

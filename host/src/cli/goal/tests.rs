@@ -34,6 +34,7 @@ fn status(state: TorrentState, done: u64) -> TorrentStatus {
         total_payload_upload: 0,
         download_payload_rate: 0,
         upload_payload_rate: 0,
+        limits: crate::command::TorrentLimits::default(),
         total_failed_bytes: 0,
         total_redundant_bytes: 0,
         num_peers: 0,

@@ -102,6 +102,8 @@ impl Tables {
         should_log: peer::should_log,
         peer_log: peer::peer_log,
         send_queue_len: peer::send_queue_len,
+        set_upload_limit: peer::set_upload_limit,
+        set_download_limit: peer::set_download_limit,
     }));
     staticref!(const BT: WithMetadata<BtApi> = WithMetadata::new(BtApi {
         minor: API_MINOR,
@@ -140,6 +142,10 @@ impl Tables {
         metadata: torrent::metadata,
         save_path: torrent::save_path,
         is_private: torrent::is_private,
+        set_upload_limit: torrent::set_upload_limit,
+        upload_limit: torrent::upload_limit,
+        set_download_limit: torrent::set_download_limit,
+        download_limit: torrent::download_limit,
     }));
     staticref!(const SESSION: WithMetadata<SessionApi> = WithMetadata::new(SessionApi {
         minor: API_MINOR,

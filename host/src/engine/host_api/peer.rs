@@ -12,7 +12,7 @@ use pilotfish_plugin::{
 use super::{NO, YES, host_functions, yes_if};
 use crate::alert::AlertKind;
 use crate::engine::step::{Boxed, Step};
-use crate::peer::RegisterError;
+use crate::peer::{Direction, RegisterError};
 use crate::wire::Message;
 
 /// More than this may not wait to be sent to one peer, in bytes: a plugin that sends on and on would use up the memory.
@@ -161,6 +161,16 @@ host_functions! {
         let (address, torrent) = (connection.remote, connection.torrent.unwrap_or(TorrentHandle::INVALID));
         let (event, text) = (event.as_str().to_owned(), message.as_str().to_owned());
         state.alert(AlertKind::PeerLog { torrent, peer, address, direction: direction.into(), event, text });
+        YES
+    }
+
+    fn set_upload_limit(state, peer: PeerHandle, limit: u32) {
+        state.set_peer_limit(peer, Direction::Upload, limit)?;
+        YES
+    }
+
+    fn set_download_limit(state, peer: PeerHandle, limit: u32) {
+        state.set_peer_limit(peer, Direction::Download, limit)?;
         YES
     }
 

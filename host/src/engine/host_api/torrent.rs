@@ -8,6 +8,7 @@ use pilotfish_plugin::{
 };
 
 use super::{YES, host_functions, yes_if};
+use crate::command::TorrentLimit;
 use crate::engine::pausing::PauseChange;
 use crate::engine::state::State;
 use crate::engine::step::{Boxed, Step, plugin_hashes};
@@ -182,5 +183,25 @@ host_functions! {
 
     fn is_private(state, torrent: TorrentHandle) {
         yes_if(state.torrent(torrent)?.description.metainfo()?.private())
+    }
+
+    fn set_upload_limit(state, torrent: TorrentHandle, limit: u32) {
+        state.set_torrent_limit(torrent, TorrentLimit::Upload(limit))?;
+        YES
+    }
+
+    fn upload_limit(state, torrent: TorrentHandle, out: &mut u32) {
+        *out = state.torrent(torrent)?.limits().upload_limit;
+        YES
+    }
+
+    fn set_download_limit(state, torrent: TorrentHandle, limit: u32) {
+        state.set_torrent_limit(torrent, TorrentLimit::Download(limit))?;
+        YES
+    }
+
+    fn download_limit(state, torrent: TorrentHandle, out: &mut u32) {
+        *out = state.torrent(torrent)?.limits().download_limit;
+        YES
     }
 }

@@ -4,7 +4,6 @@
 //! has landed in the wrong place, and is copied to where it should have been.
 
 use std::collections::VecDeque;
-use std::io::IoSliceMut;
 
 use crate::metainfo::BLOCK_SIZE;
 use crate::wire::block::{BlockBuf, BlockPool};
@@ -79,10 +78,10 @@ impl Ahead {
     }
 
     /// Where the next bytes belong.
-    pub(super) fn targets(&mut self) -> impl Iterator<Item = IoSliceMut<'_>> {
+    pub(super) fn targets(&mut self) -> impl Iterator<Item = &mut [u8]> {
         self.planned.iter_mut().flat_map(|slot| {
             let Slot { header, buffer, .. } = slot;
-            [IoSliceMut::new(header), IoSliceMut::new(buffer.unfilled_mut())]
+            [&mut header[..], buffer.unfilled_mut()]
         })
     }
 

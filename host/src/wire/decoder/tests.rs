@@ -70,7 +70,7 @@ fn read_expecting(
         }
         let mut left = size;
         let mut n = 0;
-        for mut target in decoder.targets(&mut scratch, expected, pool) {
+        for mut target in decoder.targets(&mut scratch, expected, usize::MAX, pool) {
             let part = target.len().min(left).min(stream.len());
             target[..part].copy_from_slice(&stream[..part]);
             stream = &stream[part..];
@@ -154,7 +154,7 @@ fn a_block_is_read_into_its_own_buffer() {
     assert_eq!((pool.in_use(), decoder.buffered()), (1, 0));
 
     let mut scratch = vec![0; 65_536];
-    let [block, ahead, ..] = decoder.targets(&mut scratch, 0, &pool).map(|mut target| {
+    let [block, ahead, ..] = decoder.targets(&mut scratch, 0, usize::MAX, &pool).map(|mut target| {
         target.fill(5);
         target.len()
     });
@@ -166,7 +166,7 @@ fn a_block_is_read_into_its_own_buffer() {
     let whole = Event::Message(Message::Piece { piece: 3, start: BLOCK_SIZE, data });
     assert_eq!(events(&mut decoder, &pool), [whole]);
     assert_eq!((pool.in_use(), decoder.unread_mut().len()), (0, 2));
-    assert_eq!(decoder.targets(&mut scratch, 9, &pool)[0].len(), 65_536);
+    assert_eq!(decoder.targets(&mut scratch, 9, usize::MAX, &pool)[0].len(), 65_536);
 }
 
 #[test]
@@ -181,7 +181,7 @@ fn blocks_that_are_expected_are_read_into_their_own_buffers_at_once() {
     let mut scratch = vec![0; 65_536];
     let (mut seen, mut sent, mut reads) = (Vec::new(), 0, Vec::new());
     while sent < stream.len() {
-        let targets = decoder.targets(&mut scratch, 19 - sent / whole, &pool);
+        let targets = decoder.targets(&mut scratch, 19 - sent / whole, usize::MAX, &pool);
         let mut n = 0;
         for mut target in targets {
             let part = target.len().min(stream.len() - sent - n);
@@ -208,7 +208,7 @@ fn what_was_read_ahead_is_unread_for_a_cipher_that_begins_before_it() {
     let stream = encoded(&[block.clone(), block]);
     let mut scratch = vec![0; 4096];
     let mut n = 0;
-    for mut target in decoder.targets(&mut scratch, 2, &pool) {
+    for mut target in decoder.targets(&mut scratch, 2, usize::MAX, &pool) {
         let part = target.len().min(stream.len() - n);
         target[..part].copy_from_slice(&stream[n..n + part]);
         n += part;
