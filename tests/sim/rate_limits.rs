@@ -182,7 +182,8 @@ fn a_peers_limit_holds_and_the_rest_goes_to_the_others() {
 #[test]
 fn a_limit_that_is_changed_holds_from_then_on() {
     let mut sim = Sim::new(8);
-    let content = Content::random(9, 30_000_000, 262_144);
+    sim.link.bandwidth = 2_000_000;
+    let content = big(9);
     let seed = sim.node();
     sim.seed(seed, &content);
     let leech = sim.node_with(limited(0, 0));
