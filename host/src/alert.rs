@@ -137,6 +137,8 @@ alerts! {
     ListenFailed = 48, "listen_failed", ERROR { address: String, error: String } => "cannot listen on {address}: {error}";
     /// An address is listened on.
     ListenSucceeded = 49, "listen_succeeded", STATUS { address: SocketAddr } => "listening on {address}";
+    /// A peer was kept out.
+    PeerBlocked = 54, "peer_blocked", IP_BLOCK { torrent: TorrentHandle, address: SocketAddr, reason: String } => "{address}: blocked by the {reason}";
     /// A torrent was added, or could not be.
     AddTorrent = 67, "add_torrent", STATUS { torrent: TorrentHandle, name: String, error: String } => "{name}: added{error}";
     /// A line of the session's log.

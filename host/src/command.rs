@@ -11,6 +11,7 @@ use pilotfish_plugin::{
     TorrentHandle, TorrentState, Userdata,
 };
 
+use crate::ip_filter::IpFilter;
 use crate::metainfo::{Description, InfoHashes};
 
 /// One request. Those with an answer name a [`Ticket`].
@@ -66,6 +67,8 @@ pub enum Command {
         /// B/s; 0 is no limit.
         limit: u32,
     },
+    /// Which addresses are let in from now on; connections to others are closed.
+    SetIpFilter(Arc<IpFilter>),
     /// Pauses or resumes the session.
     PauseSession(bool),
     /// Changes a setting by libtorrent's name; answered by [`Answer::Setting`].

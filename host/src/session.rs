@@ -51,6 +51,7 @@ use crate::command::{
     AddTorrent, AddTorrentError, Answer, Command, OpenPlugin, PluginSource, Ticket, TorrentExtension,
     TorrentLimit, TorrentStatus,
 };
+use crate::ip_filter::IpFilter;
 use crate::net::{self, AlertBox, NetError, Post, Request, Subscribers, TurnMeter};
 pub use crate::net::{Durations, Turns};
 use crate::plugins::{PluginLibrary, builtin};
@@ -67,6 +68,8 @@ pub struct SessionParams {
     /// (libtorrent's `session_params::extensions`). Each of them has a setting that takes it out, such as
     /// `enable_ut_metadata`.
     pub extensions: Vec<TorrentExtension>,
+    /// Which addresses are let in.
+    pub ip_filter: IpFilter,
     /// What [`Session::save_state`] returned last time: each plugin's name, and a bencoded dictionary. A plugin that is
     /// registered later is given its own then; what belongs to no plugin of this session is handed on unchanged.
     pub saved_state: Vec<(String, Vec<u8>)>,
@@ -81,6 +84,7 @@ impl Default for SessionParams {
             settings: Settings::default(),
             plugins: Vec::new(),
             extensions: default_extensions(),
+            ip_filter: IpFilter::default(),
             saved_state: Vec::new(),
             measure_turns: false,
         }
@@ -197,7 +201,11 @@ impl Session {
         let plugins = params.plugins.into_iter().map(|spec| source(spec, &kept, &mut names));
         let (reports, sources) = defaults.into_iter().chain(plugins).unzip();
         let meter = params.measure_turns.then(TurnMeter::default);
-        Self::start_with(params.settings, reports, sources, kept, meter)
+        let (session, alerts) = Self::start_with(params.settings, reports, sources, kept, meter)?;
+        if !params.ip_filter.is_empty() {
+            session.set_ip_filter(params.ip_filter);
+        }
+        Ok((session, alerts))
     }
 
     /// Starts a session with plugins that need not come from a file. `reports` tells of `sources`, one by one.
@@ -334,6 +342,12 @@ impl Session {
     /// Limits how much is received from one peer, in B/s; 0 is no limit.
     pub fn set_peer_download_limit(&self, peer: PeerHandle, limit: u32) {
         self.tell(Command::SetPeerLimit { peer, upload: false, limit });
+    }
+
+    /// Lets in only the addresses that a filter allows, from now on: connections to others are closed, and offers of others are
+    /// refused. It takes the place of the filter before it.
+    pub fn set_ip_filter(&self, filter: IpFilter) {
+        self.tell(Command::SetIpFilter(Arc::new(filter)));
     }
 
     /// Pauses all torrents, whatever each of them is set to.

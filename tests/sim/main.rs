@@ -13,6 +13,7 @@ mod extended;
 mod handles;
 mod handshakes;
 mod inbound;
+mod ip_filters;
 mod liars;
 mod magnets;
 mod outbound;

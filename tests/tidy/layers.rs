@@ -23,7 +23,7 @@ const fn row(
 }
 
 /// What everybody from layer 2 on speaks of.
-const NOUNS: &[&str] = &["error", "settings", "alert", "command", "job"];
+const NOUNS: &[&str] = &["error", "settings", "alert", "command", "job", "ip_filter"];
 
 /// Layer 0 is the crate `pilotfish-plugin`: it depends on nothing of ours, and everybody may see it.
 const ROWS: &[Row] = &[
@@ -37,6 +37,7 @@ const ROWS: &[Row] = &[
     row(2, "alert", NOUNS, &[]),
     row(2, "command", NOUNS, &[]),
     row(2, "job", NOUNS, &[]),
+    row(2, "ip_filter", NOUNS, &[]),
     row(2, "hooks", NOUNS, &[]),
     row(2, "peer", NOUNS, &[]),
     row(2, "dht", NOUNS, &[]),

@@ -95,6 +95,10 @@ pub(super) struct Session {
     /// Say at the end how long the turns of the network thread took: a plugin that takes long shows in them.
     #[arg(long)]
     pub(super) turns: bool,
+    /// Have nothing to do with the addresses in this list, of PeerGuardian's kind (.p2p), eMule's (.dat), or plain ones with an
+    /// address, a range or ADDRESS/BITS per line; may be repeated.
+    #[arg(long, value_name = "FILE")]
+    pub(super) ip_filter: Vec<PathBuf>,
     /// Receive at most so many bytes per second, such as 500K or 2M, protocol included.
     #[arg(long, value_name = "BYTES", value_parser = parse_size)]
     pub(super) download_limit: Option<u32>,

@@ -8,6 +8,7 @@ mod create;
 mod demo;
 mod exit;
 mod goal;
+mod ip_filter;
 mod known;
 mod load;
 mod plugins;

@@ -8,6 +8,7 @@ use pilotfish_plugin::{AlertCategory, Level};
 use super::args::{Common, Download, ExitWhen, Run, Seed, Session as Options};
 use super::exit::{ExitCode, Failure};
 use super::goal::{Aim, Until};
+use super::ip_filter;
 use super::known::Known;
 use super::load;
 use super::screen::Screen;
@@ -108,6 +109,7 @@ fn carry_out(
 ) -> Result<ExitCode, Failure> {
     // Whatever is wrong with the arguments is found before anything is started.
     let settings = settings(plan, common)?;
+    let ip_filter = ip_filter::read(&plan.options.ip_filter)?;
     let known = if plan.remembers { Known::of(common) } else { Known::nothing() };
     let open = |torrent: &PathBuf| match plan.complete {
         true => torrent_file::read(torrent).map(Description::from),
@@ -128,6 +130,7 @@ fn carry_out(
         settings,
         plugins: load::specs(&files, &common.plugin_set)?,
         extensions: load::default_extensions(common),
+        ip_filter,
         saved_state: state.load(screen),
         measure_turns: plan.options.turns,
     };

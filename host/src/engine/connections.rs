@@ -21,6 +21,9 @@ impl Engine {
     /// A peer connected to us. Nothing is known of it but its address.
     pub(super) fn on_accept(&mut self, remote: SocketAddr, local: SocketAddr) -> Option<PeerHandle> {
         let state = &mut self.state;
+        if state.blocks(TorrentHandle::INVALID, remote) {
+            return None;
+        }
         if state.phase != SessionPhase::Running
             || state.num_peers() >= state.settings.connections_limit as usize
         {
@@ -164,8 +167,9 @@ impl Engine {
 
     /// A peer is offered to a torrent.
     pub(super) fn offer_peer(&mut self, torrent: TorrentHandle, address: SocketAddr, source: PeerSource) {
+        let filtered = self.state.torrent(torrent).is_some() && self.state.blocks(torrent, address);
         let Some(t) = self.state.torrent_mut(torrent) else { return };
-        let (flags, refusal) = match t.candidates.add(address, source, false) {
+        let (flags, refusal) = match t.candidates.add(address, source, filtered) {
             Added::New => (AddPeerFlags::FIRST_TIME, Refusal::NONE),
             Added::Known => (AddPeerFlags::NONE, Refusal::NONE),
             Added::Refused(why) => (AddPeerFlags::FILTERED, refusal_code(why)),
@@ -202,9 +206,16 @@ impl State {
         {
             return None;
         }
-        let now = self.now;
+        let (now, filter) = (self.now, self.ip_filter.clone());
         let t = self.torrent_mut(torrent).filter(|t| t.takes_peers() && !t.held_by_session)?;
-        let address = t.candidates.next(now, t.is_finished())?;
+        let address = loop {
+            let address = t.candidates.next(now, t.is_finished())?;
+            if !filter.blocks(address.ip()) {
+                break address;
+            }
+            // It was connected when the filter came.
+            t.candidates.forget(address);
+        };
         self.connects_left -= 1;
         Some(address)
     }

@@ -17,6 +17,7 @@
 //! | `connections`, `handshake` | connections come and go; both handshakes |
 //! | `download`, `upload`, `pieces`, `reads` | requesting blocks, serving them, what becomes of pieces, reading for plugins |
 //! | `bandwidth` | rate limits: who may move how many bytes |
+//! | `ip_filter` | addresses that are kept out |
 //! | `torrents`, `pausing`, `metadata` | torrents come, are checked, finish, and go; pause and resume; begin with a link |
 //! | `datagrams` | what comes by UDP, and names that are looked up |
 //! | `ciphers` | encryption that plugins switch on |
@@ -36,6 +37,7 @@ mod handshake;
 mod host_api;
 mod inbound;
 mod input;
+mod ip_filter;
 mod metadata;
 mod output;
 mod pausing;

@@ -20,6 +20,7 @@ use super::step::{Sent, Step};
 use super::timers::Timers;
 use crate::alert::{Alert, AlertKind, AlertQueue, CustomTypes};
 use crate::hooks::Place;
+use crate::ip_filter::IpFilter;
 use crate::job::{DiskJob, ReadToken, StorageId};
 use crate::metainfo::{BLOCK_SIZE, BlockSpan};
 use crate::peer::{Connection, Direction, RequestLimits, as_piece, as_request};
@@ -77,6 +78,7 @@ pub(super) struct State {
     pub(super) listening: Vec<SocketAddr>,
     pub(super) paused: bool,
     pub(super) bandwidth: Bandwidth,
+    pub(super) ip_filter: Arc<IpFilter>,
     /// Peers that we do not choke, all torrents together.
     pub(super) unchoked: u32,
     pub(super) choker: Choker,
@@ -172,6 +174,7 @@ impl State {
             listening: Vec::new(),
             paused: false,
             bandwidth,
+            ip_filter: Arc::default(),
             unchoked: 0,
             choker,
             scored: false,

@@ -45,6 +45,7 @@ impl Engine {
                 let direction = if upload { Direction::Upload } else { Direction::Download };
                 self.state.set_peer_limit(peer, direction, limit);
             }
+            Command::SetIpFilter(filter) => self.set_ip_filter(filter),
             Command::PauseSession(pause) => self.pause_session(pause),
             Command::Set(ticket, name, value) => {
                 let result = self.state.apply_setting(&name, &value);

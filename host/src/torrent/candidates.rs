@@ -276,6 +276,31 @@ impl<P: Copy> Candidates<P> {
         connected.into_iter().filter_map(|(_, peer)| peer).collect()
     }
 
+    /// Forgets the peers whose addresses are not `kept`. Those that are connected stay for as long as they are: these are
+    /// answered, for the caller to disconnect. O(n).
+    pub fn retain(&mut self, kept: impl Fn(IpAddr) -> bool) -> Vec<P> {
+        let gone: Vec<_> = (self.peers.iter())
+            .filter(|(endpoint, _)| !kept(endpoint.ip()))
+            .map(|(&endpoint, known)| (endpoint, known.connected))
+            .collect();
+        let mut connected = Vec::new();
+        for (endpoint, peer) in gone {
+            match peer {
+                Some(peer) => connected.push(peer),
+                None => self.forget(endpoint),
+            }
+        }
+        connected
+    }
+
+    /// Forgets a peer, if it is not connected.
+    pub fn forget(&mut self, endpoint: SocketAddr) {
+        let endpoint = canonical(endpoint);
+        if self.peers.get(&endpoint).is_some_and(|known| known.connected.is_none()) {
+            self.remove(endpoint);
+        }
+    }
+
     /// Lifts a ban. Says whether there was one.
     pub fn unban(&mut self, ip: IpAddr) -> bool {
         self.banned.remove(&ip.to_canonical()).is_some()

@@ -162,11 +162,10 @@ impl Runner {
         common: &Common,
     ) -> Result<Self, Failure> {
         let params = SessionParams {
-            measure_turns: false,
             settings: settings(name, common)?,
             plugins: load::specs(files, &plugin_settings(name, stage, files, common))?,
             extensions: load::default_extensions(common),
-            saved_state: Vec::new(),
+            ..SessionParams::default()
         };
         let failed = |error: String| Failure::new(ExitCode::Other, format!("{name}: {error}"));
         let (session, alerts) = Session::start(params).map_err(|error| failed(error.to_string()))?;
