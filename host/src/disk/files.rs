@@ -1,12 +1,12 @@
 //! The files that are open, and the rules by which they are opened.
 
-use std::collections::HashMap;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, ErrorKind, IoSlice};
 use std::path::Path;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
+use rustc_hash::FxHashMap;
 
 use super::folders::{self, disk_error};
 use super::resident;
@@ -25,7 +25,7 @@ pub(super) struct OpenFiles {
 
 #[derive(Default)]
 struct Open {
-    files: HashMap<Key, Entry>,
+    files: FxHashMap<Key, Entry>,
     clock: u64,
 }
 

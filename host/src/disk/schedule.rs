@@ -4,12 +4,13 @@
 //! that arrive meanwhile wait in its queue and are taken all together. That alone keeps the jobs of a piece in order.
 //! Checks are cut into pieces too, and are taken up when nothing else is ready.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::{io, mem};
 
 use bytes::Bytes;
+use rustc_hash::FxHashMap;
 
 use super::progress::Progress;
 use super::storage::Storage;
@@ -19,8 +20,8 @@ use crate::metainfo::{BlockSpan, InfoHashes, PieceIndex};
 /// Everything that waits to be done.
 #[derive(Default)]
 pub(super) struct Schedule {
-    storages: HashMap<StorageId, Slot>,
-    pieces: HashMap<Key, PieceQueue>,
+    storages: FxHashMap<StorageId, Slot>,
+    pieces: FxHashMap<Key, PieceQueue>,
     ready: VecDeque<Ready>,
     checks: VecDeque<CheckRun>,
     checks_begun: u64,

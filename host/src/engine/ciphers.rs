@@ -4,11 +4,10 @@
 //! outbox, and encrypted when the driver is about to send. Receiving: cipher text is decrypted only as far as the message
 //! that is being received, so that the next switch finds every later byte still as it came.
 
-use std::collections::HashMap;
-
 use pilotfish_plugin::rt::abi_stable::std_types::RSliceMut;
 use pilotfish_plugin::rt::{CipherObject, HookStatus, Sink};
 use pilotfish_plugin::{CipherBox, Decrypted, ErrorCode, Operation, PeerHandle, PluginId, Severity};
+use rustc_hash::FxHashMap;
 
 use super::Engine;
 use crate::hooks::call_cipher;
@@ -22,8 +21,8 @@ const LONGEST_PACKET: u32 = 1025 * 1024;
 /// The ciphers of all connections that have one.
 #[derive(Default)]
 pub(super) struct Ciphers {
-    send: HashMap<PeerHandle, Cipher>,
-    receive: HashMap<PeerHandle, Receiving>,
+    send: FxHashMap<PeerHandle, Cipher>,
+    receive: FxHashMap<PeerHandle, Receiving>,
 }
 
 struct Cipher {

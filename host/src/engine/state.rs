@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use pilotfish_plugin::rt::{HookStatus, Sink};
 use pilotfish_plugin::{AlertCategory, ErrorCode, Operation, PeerHandle, PluginId, Severity, TorrentHandle};
 use rand::rngs::StdRng;
+use rustc_hash::FxHashMap;
 use slotmap::{DefaultKey, Key, KeyData, SlotMap};
 
 use super::bandwidth::Bandwidth;
@@ -46,10 +47,11 @@ pub(super) struct State {
     /// The torrents in the order in which they were added.
     pub(super) order: Vec<TorrentHandle>,
     pub(super) by_hash: HashMap<[u8; 20], TorrentHandle>,
-    pub(super) by_storage: HashMap<StorageId, TorrentHandle>,
+    /// Its keys are our own, as everywhere with this hash: nobody can choose them so that they collide.
+    pub(super) by_storage: FxHashMap<StorageId, TorrentHandle>,
     peers: SlotMap<DefaultKey, Connection>,
     /// Reads that are on their way, and for whom.
-    pub(super) reads: HashMap<ReadToken, Reader>,
+    pub(super) reads: FxHashMap<ReadToken, Reader>,
     next_id: u64,
     /// Bytes handed to the disk and not written yet, of all torrents.
     pub(super) queued_disk_bytes: u64,
@@ -154,9 +156,9 @@ impl State {
             torrents: SlotMap::new(),
             order: Vec::new(),
             by_hash: HashMap::new(),
-            by_storage: HashMap::new(),
+            by_storage: FxHashMap::default(),
             peers: SlotMap::new(),
-            reads: HashMap::new(),
+            reads: FxHashMap::default(),
             next_id: 1,
             queued_disk_bytes: 0,
             congested: Vec::new(),

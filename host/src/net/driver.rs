@@ -14,6 +14,7 @@ use std::sync::mpsc::SyncSender;
 use std::time::{Duration, Instant};
 
 use pilotfish_plugin::{PeerHandle, PluginId};
+use rustc_hash::FxHashMap;
 use tokio::net::TcpStream;
 use tokio::sync::Notify;
 use tokio::task::AbortHandle;
@@ -53,7 +54,7 @@ pub(super) struct Driver {
     pub(super) slices: Vec<IoSlice<'static>>,
     /// Itself, for the tasks that it starts.
     this: Weak<RefCell<Self>>,
-    links: HashMap<PeerHandle, Link>,
+    links: FxHashMap<PeerHandle, Link>,
     pub(super) udp: UdpSockets,
     /// Connections that are to be written to before the turn ends.
     dirty: Vec<PeerHandle>,
@@ -134,7 +135,7 @@ impl Driver {
                 scratch: vec![0; SCRATCH].into(),
                 slices: Vec::new(),
                 this: this.clone(),
-                links: HashMap::new(),
+                links: FxHashMap::default(),
                 udp: UdpSockets::default(),
                 dirty: Vec::new(),
                 jobs: Vec::new(),

@@ -4,8 +4,10 @@
 //! where. An answer costs O(1) amortised whichever request it belongs to; the gaps that answers leave are closed before
 //! they outnumber the requests.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::time::{Duration, Instant};
+
+use rustc_hash::FxHashMap;
 
 use super::pipe::{Mark, Pipe};
 use super::rates::Meter;
@@ -55,7 +57,7 @@ pub struct RequestQueue {
     clock: Clock,
 
     order: VecDeque<Option<Sent>>,
-    index: HashMap<BlockSpan, u64>,
+    index: FxHashMap<BlockSpan, u64>,
     /// The number, as in `index`, of the first of `order`.
     first: u64,
     bytes: u64,
@@ -105,7 +107,7 @@ impl RequestQueue {
             meter: Meter::new(now),
             clock: Clock::new(now),
             order: VecDeque::new(),
-            index: HashMap::new(),
+            index: FxHashMap::default(),
             first: 0,
             bytes: 0,
             quiet_since: Duration::ZERO,

@@ -9,9 +9,10 @@
 
 mod choose;
 
-use std::collections::HashMap;
 use std::fmt::Debug;
 use std::hash::Hash;
+
+use rustc_hash::FxHashMap;
 
 pub use super::availability::Priority;
 use super::availability::{Availability, Place, Stage};
@@ -74,7 +75,7 @@ pub struct Picker<P> {
     begun: Vec<Begun<P>>,
     availability: Availability,
     /// The piece from which each peer was last given blocks.
-    current: HashMap<P, PieceIndex>,
+    current: FxHashMap<P, PieceIndex>,
     sequential: bool,
     initial_picker_threshold: u32,
     bytes_left: u64,
@@ -96,7 +97,7 @@ impl<P: Copy + Eq + Hash + Debug> Picker<P> {
             slots: vec![NOT_BEGUN; pieces as usize],
             begun: Vec::new(),
             availability: Availability::new(pieces),
-            current: HashMap::new(),
+            current: FxHashMap::default(),
             sequential: false,
             initial_picker_threshold: INITIAL_PICKER_THRESHOLD,
             bytes_left: geometry.total(),
