@@ -141,7 +141,7 @@ impl State {
         let choker = Choker::new(super::choking::limits(&config.settings), now);
         let bandwidth = Bandwidth::new(&config.settings, now);
         let connects_left = config.settings.connection_speed;
-        let spare = (config.settings.max_queued_disk_bytes / BLOCK_SIZE) as usize;
+        let spare = 2 * (config.settings.max_queued_disk_bytes / BLOCK_SIZE) as usize;
         Self {
             alerts: AlertQueue::new(config.settings.alert_queue_size as usize),
             settings: config.settings,
@@ -150,7 +150,7 @@ impl State {
             unix_epoch: config.unix_time,
             rng,
             peer_id,
-            // As many as wait for the disk at full speed: none is given back to be asked for again.
+            // As many as may wait for the disk: none is given back to be asked for, and zeroed, again.
             pool: BlockPool::new(spare),
             waker: config.waker,
             torrents: SlotMap::new(),
