@@ -127,6 +127,8 @@ alerts! {
     TorrentResumed = 40, "torrent_resumed", STATUS { torrent: TorrentHandle, name: String } => "{name}: resumed";
     /// A torrent's files have been checked.
     TorrentChecked = 41, "torrent_checked", STATUS { torrent: TorrentHandle, name: String, pieces: u32 } => "{name}: checked, {pieces} pieces are there";
+    /// A web seed cannot be used, for now or at all.
+    UrlSeed = 42, "url_seed", ERROR { torrent: TorrentHandle, url: String, error: String } => "{url}: {error}";
     /// A file cannot be read or written; the torrent is paused.
     FileError = 43, "file_error", ERROR { torrent: TorrentHandle, name: String, file: String, error: String } => "{name}: {error}";
     /// The info dictionary that peers sent is of no use.
@@ -264,6 +266,7 @@ pub fn describe(error: ErrorCode) -> String {
     match (error.text(), error.category) {
         (Some(text), _) => text.to_owned(),
         (None, ErrorCode::SYSTEM) => std::io::Error::from_raw_os_error(error.value).to_string(),
+        (None, ErrorCode::HTTP) => format!("HTTP status {}", error.value),
         (None, ErrorCode::PLUGIN) => format!("a plugin's reason {}", error.value),
         (None, _) => format!("error {}:{}", error.category, error.value),
     }

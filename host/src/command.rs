@@ -7,8 +7,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 use pilotfish_plugin::rt::{HookStatus, LINKED_TAKE_PANIC, Sink};
 use pilotfish_plugin::{
-    AlertCategory, PeerHandle, PeerSource, PieceIndex, SessionBox, SessionContext, SessionPlugin, TorrentBox,
-    TorrentHandle, TorrentState, Userdata,
+    AlertCategory, ConnectionType, PeerHandle, PeerSource, PieceIndex, SessionBox, SessionContext,
+    SessionPlugin, TorrentBox, TorrentHandle, TorrentState, Userdata,
 };
 
 use crate::ip_filter::IpFilter;
@@ -47,6 +47,26 @@ pub enum Command {
         /// Who knows of it.
         source: PeerSource,
     },
+    /// Adds a web seed to a torrent.
+    AddUrlSeed {
+        /// To which torrent.
+        torrent: TorrentHandle,
+        /// Where its files are.
+        url: String,
+        /// [`ConnectionType::URL_SEED`] or [`ConnectionType::HTTP_SEED`].
+        kind: ConnectionType,
+    },
+    /// Takes a web seed away from a torrent.
+    RemoveUrlSeed {
+        /// From which torrent.
+        torrent: TorrentHandle,
+        /// As it was given.
+        url: String,
+        /// As above.
+        kind: ConnectionType,
+    },
+    /// Asks for a torrent's web seeds of one sort; answered by [`Answer::UrlSeeds`].
+    UrlSeeds(Ticket, TorrentHandle, ConnectionType),
     /// Sets the priority of a piece, 0 (not wanted) to 7.
     SetPiecePriority {
         /// Of which torrent.
@@ -104,6 +124,8 @@ pub enum Answer {
     Status(Option<Box<TorrentStatus>>),
     /// A torrent's info dictionary, as it was written; `None` if it is not known, or the torrent is gone.
     Metadata(Option<Bytes>),
+    /// The URLs of a torrent's web seeds; `None` if the torrent is gone.
+    UrlSeeds(Option<Vec<String>>),
     /// Per plugin, the bencoded dictionary that it keeps.
     State(Vec<(String, Vec<u8>)>),
 }
@@ -121,6 +143,8 @@ pub struct AddTorrent {
     pub peers: Vec<(SocketAddr, PeerSource)>,
     /// Limits below those of the session.
     pub limits: TorrentLimits,
+    /// URLs that serve the files over HTTP, besides those that the torrent names (BEP 19).
+    pub web_seeds: Vec<String>,
     /// A number that plugins can read back.
     pub userdata: Userdata,
     /// Plugins for this torrent alone, attached before those that session plugins make.
@@ -139,6 +163,7 @@ impl AddTorrent {
             paused: false,
             peers: Vec::new(),
             limits: TorrentLimits::default(),
+            web_seeds: Vec::new(),
             userdata: Userdata(0),
             extensions: Vec::new(),
             check_only: false,

@@ -44,7 +44,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use parking_lot::Mutex;
-use pilotfish_plugin::{AlertCategory, PeerHandle, PeerSource, PieceIndex, TorrentHandle};
+use pilotfish_plugin::{AlertCategory, ConnectionType, PeerHandle, PeerSource, PieceIndex, TorrentHandle};
 
 use crate::alert::Alert;
 use crate::command::{
@@ -315,6 +315,32 @@ impl Session {
     /// Offers a torrent a peer. Whether and when it is connected to is the session's choice.
     pub fn connect_peer(&self, torrent: TorrentHandle, address: SocketAddr, source: PeerSource) {
         self.tell(Command::ConnectPeer { torrent, address, source });
+    }
+
+    /// Adds a web seed to a torrent: a URL that serves its files (BEP 19).
+    pub fn add_url_seed(&self, torrent: TorrentHandle, url: &str) {
+        self.tell(Command::AddUrlSeed { torrent, url: url.to_owned(), kind: ConnectionType::URL_SEED });
+    }
+
+    /// Takes a web seed away from a torrent; its connection is closed.
+    pub fn remove_url_seed(&self, torrent: TorrentHandle, url: &str) {
+        self.tell(Command::RemoveUrlSeed { torrent, url: url.to_owned(), kind: ConnectionType::URL_SEED });
+    }
+
+    /// The URLs of a torrent's web seeds (BEP 19). `None` if the torrent is gone.
+    ///
+    /// # Errors
+    /// The session has ended.
+    pub fn url_seeds(&self, torrent: TorrentHandle) -> Result<Option<Vec<String>>, SessionError> {
+        match self.ask(|ticket| Command::UrlSeeds(ticket, torrent, ConnectionType::URL_SEED))? {
+            Answer::UrlSeeds(urls) => Ok(urls),
+            _ => Err(SessionError::Closed),
+        }
+    }
+
+    /// As [`add_url_seed`](Self::add_url_seed), for a server that is asked for pieces by number (BEP 17).
+    pub fn add_http_seed(&self, torrent: TorrentHandle, url: &str) {
+        self.tell(Command::AddUrlSeed { torrent, url: url.to_owned(), kind: ConnectionType::HTTP_SEED });
     }
 
     /// Sets the priority of a piece, from 0 (not wanted) to 7. Pieces that do not exist are ignored.

@@ -169,6 +169,22 @@ settings! {
     enable_ut_metadata: bool = true;
     /// How long the metadata of a torrent that was added by a magnet link may be, in bytes.
     max_metadata_size: u32 = 31_457_280, 1..=268_435_456;
+    /// How long a web seed may send nothing before its connection is closed, in seconds.
+    urlseed_timeout: Seconds = Seconds(20), 1..=3_600;
+    /// How many requests of a web seed wait for an answer at a time. Until a server has shown that it takes several on a
+    /// connection, and sends parts of files, it is one.
+    urlseed_pipeline_size: u32 = 5, 1..=1_000;
+    /// How long after a failure a web seed is tried again, in seconds, unless its server says.
+    urlseed_wait_retry: Seconds = Seconds(30), 1..=86_400;
+    /// The most bytes in one request of a web seed.
+    urlseed_max_request_bytes: u32 = 16 << 20, 16_384..=u32::MAX;
+    /// How many web seeds of a torrent are connected to at a time.
+    max_web_seed_connections: u32 = 3, 0..=1_000;
+    /// How long after its host's name could not be looked up a web seed is tried again, in seconds.
+    web_seed_name_lookup_retry: Seconds = Seconds(1_800), 1..=86_400;
+    /// Whether URLs that strangers give us are kept from making us ask servers that only we can reach: a web seed whose host
+    /// has a local address may have no query in its URL, and no redirect may lead from elsewhere to a local address.
+    ssrf_mitigation: bool = true;
     /// How many pieces are picked at random before the rarest come first.
     initial_picker_threshold: u32 = 4, 0..=1_000_000;
     /// How many pieces a peer may request while it is choked (BEP 6).

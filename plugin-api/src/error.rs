@@ -36,11 +36,18 @@ impl ErrorCode {
     pub const SYSTEM: u32 = 2;
     /// The family of reasons that plugins invent for `disconnect`.
     pub const PLUGIN: u32 = 3;
+    /// The family of HTTP's status codes, which servers of web seeds answer.
+    pub const HTTP: u32 = 5;
     /// The other side closed the connection (the one code of its family that libtorrent's networking library adds).
     pub const END_OF_FILE: Self = Self { category: 4, value: 2 };
 
     const fn bittorrent(value: i32) -> Self {
         Self { category: Self::BITTORRENT, value }
+    }
+
+    /// What a web seed's server answered instead of a file: HTTP's status code.
+    pub const fn http(status: u16) -> Self {
+        Self { category: Self::HTTP, value: status as i32 }
     }
 
     /// A reason of a plugin's own.
@@ -123,6 +130,14 @@ error_codes! {
     TORRENT_REMOVED = 80, "torrent removed";
     /// A message longer than 1 MiB.
     PACKET_TOO_LARGE = 81, "packet too large";
+    /// A web seed's redirect does not say where to.
+    MISSING_LOCATION = 84, "missing location";
+    /// A web seed's redirects lead nowhere.
+    INVALID_REDIRECTION = 85, "redirected path does not match";
+    /// A web seed says that the file is elsewhere.
+    REDIRECTING = 86, "redirecting";
+    /// A web seed sent another part of a file than was asked for.
+    INVALID_RANGE = 87, "invalid range";
     /// The IP filter blocks the address.
     BANNED_BY_IP_FILTER = 89, "banned by IP filter";
     /// The session is at its limit of connections.
@@ -141,6 +156,10 @@ error_codes! {
     INVALID_METADATA_MESSAGE = 104, "invalid metadata message";
     /// A hash request that makes no sense.
     INVALID_HASH_REQUEST = 117, "invalid hash request";
+    /// A web seed's file has another length than the torrent says.
+    MISMATCHING_FILE_SIZE = 134, "mismatching file size";
+    /// A web seed does not speak HTTP.
+    HTTP_PARSE_ERROR = 150, "Invalid HTTP header";
     /// The handshake did not begin with the protocol's name. (Ours.)
     NOT_BITTORRENT = 1001, "not a BitTorrent handshake";
     /// A plugin panicked on this connection. (Ours.)

@@ -50,6 +50,16 @@
 //! [`PeerHandle`] and [`TorrentHandle`] are plain numbers: keep them, send them anywhere. Only a context opens one, and
 //! only as long as the thing is there: `cx.peer(handle)` is an `Option`.
 //!
+//! # Web seeds
+//!
+//! A server of a torrent's files ([`ConnectionType::URL_SEED`], [`ConnectionType::HTTP_SEED`]) is seen as a peer without
+//! handshakes: `new_connection`, `on_connected`, then what it has (`on_have_all`, `on_have_none` or `on_bitfield`),
+//! `on_suggest` if a block of an earlier connection is to be finished, and `on_unchoke`. `write_request` comes for each run
+//! of neighbouring blocks of a piece, and `on_piece` for each block. `on_choke` says that the server will close the
+//! connection, `on_dont_have` that what it sent was wrong, `on_have` that a redirect shows it to have another file. All of
+//! these are [`MessageOrigin::IMPLIED`]. No `sent_` hook is called: nothing is sent to it but HTTP. There is no
+//! [`Peer::bt`].
+//!
 //! # Panics
 //!
 //! A panic in a hook is caught in the plugin, and an alert names plugin, hook, message and place. A peer hook that panics

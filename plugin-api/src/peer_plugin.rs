@@ -54,7 +54,7 @@ hook_table! {
     ///
     /// Every hook runs on the network thread, and has a default that changes nothing. An `on_` hook comes before the
     /// engine updates its own state for that message; a `sent_` hook comes when the message has been queued and the state
-    /// updated. A hook that panics closes the connection, and the plugin object is never called again.
+    /// updated, and never for a web seed. A hook that panics closes the connection, and the plugin object is never called again.
     trait PeerPlugin, context PeerContext, set PeerHooks, wire PeerVtable as PeerVtableRef, boxed PeerBox, flat PeerTable, object PeerObject;
     hooks {
         /// A name for [`Peer::find_plugin`](crate::Peer::find_plugin). Asked once, when the plugin is attached. libtorrent: `type`.
@@ -145,7 +145,7 @@ hook_table! {
         fn on_piece_failed(piece: PieceIndex => PieceIndex) -> () = ();
         /// Once per second, in every phase of the connection.
         fn tick() -> () = ();
-        /// A REQUEST is about to be sent. `request` may span several blocks.
+        /// A REQUEST is about to be sent. To a web seed, `request` is a run of neighbouring blocks of one piece.
         fn write_request(request: PeerRequest => PeerRequest) -> Request = Request::Continue;
         /// Whether `on_extended` and `on_unknown_message` come for each part that arrives, with what is there so far, rather
         /// than once with the whole. Asked once, when the plugin is attached. (Beyond libtorrent, where they always do.)

@@ -11,6 +11,7 @@ mod cipher;
 mod mischief;
 mod remote;
 mod tracker;
+mod web_seed;
 mod world;
 
 use std::hash::{BuildHasher, Hasher, RandomState};
@@ -22,7 +23,8 @@ use world::World;
 type Run = fn(u64) -> Told;
 
 /// What can be fuzzed, by name.
-const TARGETS: &[(&str, Run)] = &[("session", World::run), ("tracker", tracker::run)];
+const TARGETS: &[(&str, Run)] =
+    &[("session", World::run), ("tracker", tracker::run), ("web_seed", web_seed::run)];
 
 /// What a run was.
 struct Told {

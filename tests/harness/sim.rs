@@ -12,6 +12,7 @@ mod node;
 mod probe;
 mod queue;
 mod trace;
+mod web;
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -37,6 +38,7 @@ pub use link::Link;
 pub use node::Node;
 pub use probe::{Act, Log, Probe};
 pub use trace::Trace;
+pub use web::{Files, WebReply, WebRequest};
 
 use datagram::Datagram;
 use network::Connection;
@@ -51,6 +53,7 @@ pub struct Sim {
     queue: Queue<Event>,
     nodes: Vec<Node>,
     connections: Vec<Connection>,
+    servers: Vec<web::Server>,
     /// What new connections are like, unless `links` says otherwise.
     pub link: Link,
     links: BTreeMap<(NodeId, NodeId), Link>,
@@ -91,6 +94,7 @@ impl Sim {
             queue: Queue::new(),
             nodes: Vec::new(),
             connections: Vec::new(),
+            servers: Vec::new(),
             link: Link::default(),
             links: BTreeMap::new(),
             held: Vec::new(),

@@ -14,6 +14,7 @@ mod peers;
 mod plugins;
 mod process;
 mod upload;
+mod web_seeds;
 
 use data::MIB;
 

@@ -30,3 +30,4 @@ mod torrent_handles;
 mod torrent_hooks;
 mod transfer;
 mod unknown_torrents;
+mod web_seeds;

@@ -107,6 +107,14 @@ pub(super) struct Session {
     pub(super) upload_limit: Option<u32>,
 }
 
+/// Options of the commands that download.
+#[derive(Debug, Default, clap::Args)]
+pub(super) struct WebSeeds {
+    /// Download from this server, too: a URL of the file, or of the folder that holds it; may be repeated.
+    #[arg(long = "web-seed", value_name = "URL")]
+    pub(super) urls: Vec<String>,
+}
+
 /// Download torrents, and exit when all of them are finished. What is there already is checked and kept.
 #[derive(Debug, clap::Args)]
 pub(super) struct Download {
@@ -116,6 +124,8 @@ pub(super) struct Download {
     /// The folder that will hold what is downloaded.
     #[arg(short, long, value_name = "DIR", default_value = ".")]
     pub(super) output: PathBuf,
+    #[command(flatten)]
+    pub(super) web_seeds: WebSeeds,
     #[command(flatten)]
     pub(super) session: Session,
 }
@@ -147,6 +157,8 @@ pub(super) struct Run {
     #[arg(long, value_enum)]
     pub(super) exit_when: Option<ExitWhen>,
     #[command(flatten)]
+    pub(super) web_seeds: WebSeeds,
+    #[command(flatten)]
     pub(super) session: Session,
 }
 
@@ -172,6 +184,9 @@ pub(super) struct Create {
     /// A tracker; may be repeated, each in a tier of its own.
     #[arg(short, long = "tracker", value_name = "URL")]
     pub(super) trackers: Vec<String>,
+    /// A server that has the data: a URL of the file, or of the folder that holds it; may be repeated.
+    #[arg(long = "web-seed", value_name = "URL")]
+    pub(super) web_seeds: Vec<String>,
     /// Bytes per piece, such as 262144, 256K or 1M: a power of two [default: by size].
     #[arg(long, value_name = "BYTES", value_parser = parse_size)]
     pub(super) piece_length: Option<u32>,

@@ -179,7 +179,7 @@ fn options(args: &Create) -> CreateOptions {
     CreateOptions {
         piece_length: args.piece_length,
         trackers: args.trackers.iter().map(|tracker| vec![tracker.clone()]).collect(),
-        web_seeds: Vec::new(),
+        web_seeds: args.web_seeds.clone(),
         private: args.private,
         source: args.source.clone(),
         comment: args.comment.clone(),
@@ -244,6 +244,7 @@ mod tests {
             path: path.to_owned(),
             output: Some(output.to_owned()),
             trackers: vec!["http://a/".to_owned(), "http://b/".to_owned()],
+            web_seeds: vec!["http://c/".to_owned()],
             piece_length: None,
             private: true,
             comment: None,
@@ -270,6 +271,7 @@ mod tests {
             torrent.layout().files().iter().map(|file| (file.path.clone(), file.length)).collect();
         assert_eq!(paths, [("data/sub/y".into(), 3), ("data/z".into(), 40_000)]);
         assert_eq!((torrent.trackers().len(), torrent.private()), (2, true));
+        assert_eq!(torrent.web_seeds(), ["http://c/"]);
 
         let mut hasher = torrent.hashes().hasher();
         hasher.update(b"why");

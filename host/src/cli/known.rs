@@ -53,15 +53,20 @@ impl Known {
     }
 }
 
-/// A .torrent file: the trackers that the link names, and the info dictionary as it is.
+/// A .torrent file: the trackers and web seeds that the link names, and the info dictionary as it is.
 fn torrent(magnet: &Magnet, metainfo: &Metainfo) -> Vec<u8> {
-    let tiers = magnet.trackers.iter().map(|tracker| format!("l{}:{tracker}e", tracker.len()));
+    let text = |text: &String| format!("{}:{text}", text.len());
+    let tiers = magnet.trackers.iter().map(|tracker| format!("l{}e", text(tracker)));
     let mut bytes = match magnet.trackers.is_empty() {
         true => b"d".to_vec(),
         false => format!("d13:announce-listl{}e", tiers.collect::<String>()).into_bytes(),
     };
     bytes.extend(b"4:info");
     bytes.extend(metainfo.info_bytes());
+    if !magnet.web_seeds.is_empty() {
+        let urls = magnet.web_seeds.iter().map(text);
+        bytes.extend(format!("8:url-listl{}e", urls.collect::<String>()).into_bytes());
+    }
     bytes.push(b'e');
     bytes
 }
@@ -89,6 +94,7 @@ mod tests {
         let metainfo = Metainfo::parse(&creator.finish().unwrap()).unwrap();
         let magnet = Magnet {
             trackers: vec!["udp://a".into(), "udp://b".into()],
+            web_seeds: vec!["http://c/".into()],
             ..Magnet::new(*metainfo.info_hashes())
         };
         let folder = tempfile::tempdir().unwrap();
@@ -98,6 +104,7 @@ mod tests {
         known.keep(&magnet, &metainfo, &screen);
         let found = known.look_up(magnet.clone());
         assert_eq!(found.metainfo().unwrap().trackers(), [["udp://a"], ["udp://b"]]);
+        assert_eq!(found.metainfo().unwrap().web_seeds(), ["http://c/"]);
         assert_eq!(found.info_hashes(), metainfo.info_hashes());
         let file = folder.path().join(format!("metadata/{}.torrent", metainfo.info_hashes()));
         fs::write(&file, "damaged").unwrap();

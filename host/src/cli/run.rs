@@ -25,6 +25,7 @@ struct Plan<'a> {
     torrents: &'a [PathBuf],
     folder: &'a Path,
     options: &'a Options,
+    web_seeds: &'a [String],
     until: Until,
     /// `seed`: the data must be there.
     complete: bool,
@@ -46,6 +47,7 @@ pub(super) fn download(
         torrents: &args.torrents,
         folder: &args.output,
         options: &args.session,
+        web_seeds: &args.web_seeds.urls,
         until: Until::Finished,
         complete: false,
         remembers: true,
@@ -67,6 +69,7 @@ pub(super) fn seed(
         torrents: &args.torrents,
         folder: &args.data,
         options: &args.session,
+        web_seeds: &[],
         until: Until::Never,
         complete: true,
         remembers: false,
@@ -93,8 +96,9 @@ pub(super) fn run(
         }
     };
     let (torrents, folder, options) = (&args.torrents, &args.output, &args.session);
+    let web_seeds = &args.web_seeds.urls;
     carry_out(
-        &Plan { torrents, folder, options, until, complete: false, remembers: false, port: None },
+        &Plan { torrents, folder, options, web_seeds, until, complete: false, remembers: false, port: None },
         common,
         screen,
         signals,
@@ -123,7 +127,7 @@ fn carry_out(
         deadline: plan.options.stop_after,
         complete: plan.complete,
         addresses: settings.listen_interfaces.0.len(),
-        has_peers: !plan.options.peers.is_empty() || torrents.iter().any(names_peers),
+        has_peers: plan.names_sources(&torrents),
     };
     let mut state = StateFile::of(common);
     let params = SessionParams {
@@ -145,9 +149,22 @@ fn carry_out(
     result
 }
 
-/// Whether a link says whom to connect to.
-fn names_peers(torrent: &Description) -> bool {
-    matches!(torrent, Description::Magnet(magnet) if !magnet.peers.is_empty())
+impl Plan<'_> {
+    /// Whether there is anybody to connect to.
+    fn names_sources(&self, torrents: &[Description]) -> bool {
+        let named = !self.options.peers.is_empty() || !self.web_seeds.is_empty();
+        named || torrents.iter().any(names_sources)
+    }
+}
+
+/// Whether a torrent says whom to connect to.
+fn names_sources(torrent: &Description) -> bool {
+    match torrent {
+        Description::Magnet(magnet) => !magnet.peers.is_empty(),
+        Description::Metainfo(metainfo) => {
+            !metainfo.web_seeds().is_empty() || !metainfo.http_seeds().is_empty()
+        }
+    }
 }
 
 fn begin(
@@ -157,9 +174,9 @@ fn begin(
     files: &[load::PluginFile],
 ) -> Result<(), Failure> {
     load::require(&watch.meet_plugins(files))?;
-    let has_peers = !plan.options.peers.is_empty() || torrents.iter().any(names_peers);
+    let has_peers = plan.names_sources(&torrents);
     for torrent in torrents {
-        watch.add(plan.folder, torrent, &plan.options.peers)?;
+        watch.add(plan.folder, torrent, &plan.options.peers, plan.web_seeds)?;
     }
     if plan.until == Until::Finished && !has_peers {
         watch.screen.say(Level::Info, "no --peer was named: waiting for peers to connect");
@@ -221,6 +238,7 @@ mod tests {
             torrents: &[],
             folder,
             options,
+            web_seeds: &[],
             until: Until::Finished,
             complete: false,
             remembers: true,

@@ -72,6 +72,7 @@ fn lines(torrent: &Metainfo, with_files: bool) -> Vec<String> {
         trackers.iter().for_each(|tracker| row("tracker", format!("{tracker} (tier {})", tier + 1)));
     }
     torrent.web_seeds().iter().for_each(|url| row("web seed", url.clone()));
+    torrent.http_seeds().iter().for_each(|url| row("HTTP seed", url.clone()));
     if let Some(comment) = torrent.comment() {
         row("comment", comment.to_owned());
     }
@@ -103,6 +104,7 @@ fn object(torrent: &Metainfo, with_files: bool) -> Value {
         "private": torrent.private(),
         "trackers": torrent.trackers(),
         "web_seeds": torrent.web_seeds(),
+        "http_seeds": torrent.http_seeds(),
         "comment": torrent.comment(),
         "created_by": torrent.created_by(),
         "creation_date": torrent.creation_date(),

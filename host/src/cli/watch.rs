@@ -86,13 +86,15 @@ impl<'a> Watch<'a> {
         folder: &Path,
         description: Description,
         peers: &[SocketAddr],
+        web_seeds: &[String],
     ) -> Result<(), Failure> {
         let (layout, hash) = (description.layout(), description.info_hashes().to_string());
         let link =
             if let Description::Magnet(magnet) = &description { Some((**magnet).clone()) } else { None };
         // As with libtorrent's `connect_peer`, the source is left open: nobody told us but the user.
         let peers = peers.iter().map(|peer| (*peer, PeerSource::NONE)).collect();
-        let add = AddTorrent { save_path: Some(folder.to_owned()), peers, ..AddTorrent::new(description) };
+        let (save_path, web_seeds) = (Some(folder.to_owned()), web_seeds.to_vec());
+        let add = AddTorrent { save_path, peers, web_seeds, ..AddTorrent::new(description) };
         let handle = self.session.add_torrent(add).map_err(|error| {
             Failure::new(ExitCode::Other, format!("{}: cannot be added: {error}", layout.name()))
         })?;

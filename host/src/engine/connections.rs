@@ -48,6 +48,7 @@ impl Engine {
             self.connect(torrent, address);
             self.pump();
         }
+        self.call_web_seeds(torrent);
     }
 
     fn connect(&mut self, torrent: TorrentHandle, address: SocketAddr) {
@@ -70,6 +71,9 @@ impl Engine {
     pub(super) fn on_connected(&mut self, peer: PeerHandle, local: SocketAddr) {
         let now = self.state.now;
         let Some(connection) = self.open_peer(peer) else { return };
+        if connection.web.is_some() {
+            return self.on_web_connected(peer, local);
+        }
         connection.local = Some(local);
         connection.phase = Phase::Handshaking;
         connection.last_received = now;
@@ -145,12 +149,16 @@ impl Engine {
         let Some(closing) = self.state.peer(peer).and_then(|connection| connection.closing) else { return };
         self.tell_peer(peer, PeerHooks::on_disconnect, |p, cx| p.on_disconnect(cx, closing.error));
         let torrent = self.state.peer(peer).and_then(|connection| connection.torrent);
+        let was_web_seed = self.state.peer(peer).is_some_and(|connection| connection.web.is_some());
         self.state.forget_peer(peer, closing);
         self.chains.peers.remove(peer);
         self.chains.ciphers.forget(peer);
         self.state.outputs.push_back(Output::Close(peer));
         if let Some(torrent) = torrent {
             self.finish_draining(torrent);
+            if was_web_seed {
+                self.call_web_seeds(torrent);
+            }
         }
     }
 
@@ -233,7 +241,7 @@ impl State {
     fn forget_peer(&mut self, peer: PeerHandle, closing: Closing) {
         self.uncount(peer);
         self.return_bandwidth(peer);
-        let Some(connection) = self.remove_peer(peer) else { return };
+        let Some(mut connection) = self.remove_peer(peer) else { return };
         if !connection.choked {
             self.unchoked = self.unchoked.saturating_sub(1);
             self.trigger_choker();
@@ -245,12 +253,15 @@ impl State {
             t.held.retain(|other| *other != peer);
             t.picker.forget_peer(peer);
             let failed = closing.severity >= Severity::FAILURE;
-            // Of no use once we have everything too.
-            if connection.bitfield_received {
-                t.candidates.set_seed(connection.known_as, connection.upload_only());
+            if connection.web.is_none() {
+                // Of no use once we have everything too.
+                if connection.bitfield_received {
+                    t.candidates.set_seed(connection.known_as, connection.upload_only());
+                }
+                t.candidates.disconnected(connection.known_as, now, failed);
             }
-            t.candidates.disconnected(connection.known_as, now, failed);
         }
+        self.forget_web_seed(&mut connection, closing);
         if error.is_error() && closing.severity == Severity::PEER_ERROR {
             self.alert(AlertKind::PeerError { torrent, peer, address, error });
         } else if error.is_error() {

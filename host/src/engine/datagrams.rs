@@ -4,6 +4,7 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Instant;
 
+use super::state::Lookup;
 use super::{Engine, LookupToken};
 
 impl Engine {
@@ -16,6 +17,9 @@ impl Engine {
 
     /// What became of a name that was to be looked up.
     pub(super) fn on_resolved(&mut self, lookup: LookupToken, addresses: io::Result<Vec<IpAddr>>) {
-        let _ = (lookup, addresses);
+        match self.state.lookups.remove(&lookup) {
+            Some(Lookup::WebSeed(torrent, seed)) => self.on_web_seed_resolved(torrent, seed, addresses),
+            None => {}
+        }
     }
 }

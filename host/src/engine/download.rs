@@ -34,6 +34,9 @@ impl State {
         if torrent.draining {
             return self.settle_draining(peer);
         }
+        if connection.web.is_some() {
+            return self.request_runs(peer);
+        }
         if !connection.is_established()
             || !connection.interesting
             || !torrent.is_downloading()

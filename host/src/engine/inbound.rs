@@ -220,7 +220,10 @@ impl Engine {
 
     /// A peer without the fast extension has choked us: it forgets what we asked for, and does not say so.
     fn void_requests(&mut self, peer: PeerHandle) {
-        let Some(connection) = self.open_peer(peer).filter(|connection| !connection.fast()) else { return };
+        // A web seed answers what it was sent before it closes the connection.
+        let forgets =
+            |connection: &&mut crate::peer::Connection| !connection.fast() && connection.web.is_none();
+        let Some(connection) = self.open_peer(peer).filter(forgets) else { return };
         let spans: Vec<BlockSpan> = connection.requests.iter().collect();
         self.state.steps.extend(spans.into_iter().map(|span| Step::ImpliedReject(peer, span)));
     }
@@ -385,21 +388,23 @@ impl Engine {
                 }
                 self.state.check_redundant(peer);
             }
-            (LT_DONTHAVE, &[a, b, c, d]) => self.on_dont_have(peer, u32::from_be_bytes([a, b, c, d])),
+            (LT_DONTHAVE, &[a, b, c, d]) => {
+                self.on_dont_have(peer, u32::from_be_bytes([a, b, c, d]), MessageOrigin::WIRE);
+            }
             (UPLOAD_ONLY | UT_HOLEPUNCH | LT_DONTHAVE | SHARE_MODE, _) => {}
             _ => return false,
         }
         true
     }
 
-    fn on_dont_have(&mut self, peer: PeerHandle, raw: u32) {
+    pub(super) fn on_dont_have(&mut self, peer: PeerHandle, raw: u32, origin: MessageOrigin) {
         let Some((_, torrent)) = self.state.pair(peer) else { return };
         if torrent.geometry().piece(raw).is_none() {
             return;
         }
         let i = as_piece(raw);
-        let handled = self
-            .first_handled(peer, MessageOrigin::WIRE, PeerHooks::on_dont_have, |p, cx| p.on_dont_have(cx, i));
+        let handled =
+            self.first_handled(peer, origin, PeerHooks::on_dont_have, |p, cx| p.on_dont_have(cx, i));
         if !handled && self.open_peer(peer).is_some() {
             self.state.lose_piece(peer, raw);
         }

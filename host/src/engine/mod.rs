@@ -19,6 +19,7 @@
 //! | `bandwidth` | rate limits: who may move how many bytes |
 //! | `ip_filter` | addresses that are kept out |
 //! | `torrents`, `pausing`, `metadata` | torrents come, are checked, finish, and go; pause and resume; begin with a link |
+//! | `web_seeds` | servers that have a torrent's files |
 //! | `datagrams` | what comes by UDP, and names that are looked up |
 //! | `ciphers` | encryption that plugins switch on |
 //! | `tick`, `choking`, `timers` | deadlines |
@@ -52,6 +53,7 @@ mod tick;
 mod timers;
 mod torrents;
 mod upload;
+mod web_seeds;
 
 use std::io::{IoSlice, IoSliceMut};
 use std::net::SocketAddr;
@@ -112,7 +114,10 @@ impl Engine {
     /// `len` bytes were read into [`receive_buffers`](Self::receive_buffers), the last of them into `scratch`.
     pub fn received(&mut self, peer: PeerHandle, len: usize, scratch: &[u8], now: Instant) {
         self.state.now = self.state.now.max(now);
-        self.on_received(peer, len, scratch);
+        match self.state.peer(peer).is_some_and(|connection| connection.web.is_some()) {
+            true => self.on_web_received(peer, len, scratch),
+            false => self.on_received(peer, len, scratch),
+        }
         self.state.moved(peer, Direction::Download, len as u64);
         self.end_turn();
     }
@@ -137,6 +142,9 @@ impl Engine {
             let length = scratch.len().min(most);
             let mut scratch = Some(&mut scratch[..length]);
             return Some(std::array::from_fn(|_| IoSliceMut::new(scratch.take().unwrap_or_default())));
+        }
+        if let Some(web) = &mut connection.web {
+            return Some(web.targets(scratch, most, &pool));
         }
         // The one that is being received is among the requests, too.
         let expected = connection.requests.len().saturating_sub(1);
@@ -170,6 +178,7 @@ impl Engine {
             if let Some(connection) = self.state.peer_mut(peer) {
                 connection.dirty = false;
             }
+            self.state.write_web_requests(peer);
             self.seal(peer);
         }
         Some(output)

@@ -10,7 +10,7 @@ use crate::alert::AlertKind;
 use crate::job::{DiskDone, DiskError, DiskJob, StorageId};
 use crate::metainfo::{BlockSpan, PieceIndex};
 use crate::peer::{Connection, as_piece};
-use crate::torrent::BanReason;
+use crate::torrent::{BanReason, WebSeed};
 use crate::wire::Message;
 
 /// The name of the message that takes a HAVE back (BEP 54).
@@ -53,7 +53,12 @@ impl Engine {
         let contributors = t.picker.contributors(piece);
         for peer in &contributors {
             if let Some((connection, t)) = self.state.pair(*peer) {
-                t.candidates.piece_passed(connection.known_as);
+                match &connection.web {
+                    None => t.candidates.piece_passed(connection.known_as),
+                    Some(web) => {
+                        t.web_seeds.get_mut(web.seed()).into_iter().for_each(WebSeed::piece_passed);
+                    }
+                }
             }
             self.tell_peer(*peer, PeerHooks::on_piece_pass, |p, cx| p.on_piece_pass(cx, number));
         }
@@ -85,7 +90,11 @@ impl Engine {
         let (number, name) = (as_piece(piece.get()), t.name().to_owned());
         let contributors = t.picker.contributors(piece);
         self.tell_torrent(torrent, TorrentHooks::on_piece_failed, |p, cx| p.on_piece_failed(cx, number));
+        let mut useless = None;
         for peer in &contributors {
+            if contributors.len() == 1 {
+                useless = Some(self.doubt_web_seed(*peer, piece));
+            }
             self.tell_peer(*peer, PeerHooks::on_piece_failed, |p, cx| p.on_piece_failed(cx, number));
         }
         self.pump();
@@ -95,26 +104,34 @@ impl Engine {
         let storage = t.storage;
         self.state.take_back(torrent, piece);
         self.state.disk(DiskJob::Forget { storage, piece });
-        self.punish(torrent, &contributors);
+        self.punish(torrent, &contributors, useless);
         for peer in self.state.peers_of(torrent) {
             self.state.request_blocks(peer);
         }
     }
 
     /// Who alone sent a bad piece is banned; who had a part in several is banned in the end, and watched until then.
-    fn punish(&mut self, torrent: TorrentHandle, contributors: &[PeerHandle]) {
+    /// `useless`: whether the only contributor, if it is a web seed, has nothing else.
+    fn punish(&mut self, torrent: TorrentHandle, contributors: &[PeerHandle], useless: Option<bool>) {
         let alone = contributors.len() == 1;
         for peer in contributors {
             let Some((connection, t)) = self.state.pair(*peer) else { continue };
-            if !t.candidates.piece_failed(connection.known_as, alone) {
+            let (address, is_web_seed) = (connection.remote, connection.web.is_some());
+            let banned = match is_web_seed {
+                true => self.state.blame_web_seed(*peer, useless),
+                false => t.candidates.piece_failed(connection.known_as, alone),
+            };
+            if !banned {
                 continue;
             }
-            let address = connection.remote;
             // The first reason to close a connection wins: this one says what the peer did, the ban's only that it was banned.
             self.state.peer_error(*peer, pilotfish_plugin::ErrorCode::TOO_MANY_CORRUPT_PIECES);
             let reason = BanReason::BadData.to_string();
             self.state.alert(AlertKind::PeerBan { torrent, peer: *peer, address, reason });
-            self.ban(torrent, address.ip(), BanReason::BadData);
+            // A web seed is banned by its URL: others may be at its address.
+            if !is_web_seed {
+                self.ban(torrent, address.ip(), BanReason::BadData);
+            }
         }
     }
 

@@ -17,6 +17,7 @@ impl Engine {
         match step {
             Step::Sent(peer, sent) => self.tell_sent(peer, sent),
             Step::Request(peer, span) => self.request(peer, span),
+            Step::RequestRun(peer, run) => self.request_run(peer, run),
             Step::ImpliedReject(peer, span) => {
                 self.inbound(peer, Message::Reject(as_raw(span)), MessageOrigin::IMPLIED);
             }

@@ -15,7 +15,7 @@ use rustc_hash::FxHashMap;
 use slotmap::{DefaultKey, Key, KeyData, SlotMap};
 
 use super::bandwidth::Bandwidth;
-use super::output::Output;
+use super::output::{LookupToken, Output};
 use super::plugins::PluginRecord;
 use super::step::{Sent, Step};
 use super::timers::Timers;
@@ -24,6 +24,7 @@ use crate::hooks::Place;
 use crate::ip_filter::IpFilter;
 use crate::job::{DiskJob, ReadToken, StorageId};
 use crate::metainfo::{BLOCK_SIZE, BlockSpan};
+use crate::peer::web::WebSeedId;
 use crate::peer::{Connection, Direction, RequestLimits, as_piece, as_request};
 use crate::settings::Settings;
 use crate::torrent::{Choker, Torrent};
@@ -52,6 +53,8 @@ pub(super) struct State {
     peers: SlotMap<DefaultKey, Connection>,
     /// Reads that are on their way, and for whom.
     pub(super) reads: FxHashMap<ReadToken, Reader>,
+    /// Names that are being looked up, and for what.
+    pub(super) lookups: FxHashMap<LookupToken, Lookup>,
     next_id: u64,
     /// Bytes handed to the disk and not written yet, of all torrents.
     pub(super) queued_disk_bytes: u64,
@@ -98,6 +101,13 @@ pub(super) enum Reader {
     Peer(PeerHandle, BlockSpan),
     /// A plugin of a torrent.
     Plugin(TorrentHandle, PluginId, BlockSpan),
+}
+
+/// What a name is looked up for.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Lookup {
+    /// The host of a web seed.
+    WebSeed(TorrentHandle, WebSeedId),
 }
 
 /// So much may wait to be sent to a peer, besides blocks, before its next question is one too many, in bytes.
@@ -159,6 +169,7 @@ impl State {
             by_storage: FxHashMap::default(),
             peers: SlotMap::new(),
             reads: FxHashMap::default(),
+            lookups: FxHashMap::default(),
             next_id: 1,
             queued_disk_bytes: 0,
             congested: Vec::new(),
@@ -298,6 +309,13 @@ impl State {
         self.outputs.push_back(Output::Disk(job));
     }
 
+    /// Has a host name looked up.
+    pub(super) fn look_up(&mut self, lookup: Lookup, host: String) {
+        let token = LookupToken(self.fresh_id());
+        self.lookups.insert(token, lookup);
+        self.outputs.push_back(Output::Resolve { lookup: token, host });
+    }
+
     /// Marks a connection as to be closed, and has it done. The first reason wins.
     pub(super) fn disconnect(
         &mut self,
@@ -316,18 +334,20 @@ impl State {
         self.disconnect(peer, error, Operation::BITTORRENT, Severity::PEER_ERROR);
     }
 
-    /// Queues a message, and has the driver send it.
+    /// Queues a message, and has the driver send it. A web seed would not understand it.
     pub(super) fn send(&mut self, peer: PeerHandle, message: &Message) {
-        if let Some(connection) = self.peer_mut(peer).filter(|c| !c.is_closing()) {
+        if let Some(connection) = self.peer_mut(peer).filter(|c| !c.is_closing() && c.web.is_none()) {
             connection.send(message);
             self.transmit(peer);
         }
     }
 
-    /// Queues a message that has a `sent_` hook.
+    /// Queues a message that has a `sent_` hook. A web seed is told nothing, and nobody that it was.
     pub(super) fn send_and_tell(&mut self, peer: PeerHandle, message: &Message) {
         let limit = u64::from(self.settings.send_buffer_watermark) + MOST_ANSWERS;
-        let Some(connection) = self.peer_mut(peer).filter(|c| !c.is_closing()) else { return };
+        let Some(connection) = self.peer_mut(peer).filter(|c| !c.is_closing() && c.web.is_none()) else {
+            return;
+        };
         if connection.outbox.len() > limit && matches!(message, Message::Reject(_) | Message::Unchoke) {
             // It goes on asking, and does not read what it is answered.
             return self.peer_error(peer, ErrorCode::TOO_MANY_REQUESTS_WHEN_CHOKED);

@@ -74,7 +74,9 @@ impl State {
             u64::try_from(self.now.duration_since(at).as_millis()).unwrap_or(u64::MAX)
         };
         let torrent = connection.torrent.and_then(|torrent| self.torrent(torrent));
-        let known = torrent.and_then(|t| t.candidates.known(connection.known_as));
+        let known = torrent
+            .filter(|_| connection.web.is_none())
+            .and_then(|t| t.candidates.known(connection.known_as));
         let pieces = u64::from(connection.has.len());
         let count = |n: usize| n as u64;
         let quota = |direction: Direction| connection.allowances[direction as usize].quota().unwrap_or(0);
@@ -147,8 +149,10 @@ impl State {
         let Some(connection) = self.peer(peer) else { return 0 };
         let flags = connection.flags();
         let torrent = connection.torrent.and_then(|torrent| self.torrent(torrent));
-        let parole =
-            torrent.and_then(|t| t.candidates.known(connection.known_as)).is_some_and(|known| known.parole);
+        let parole = torrent
+            .filter(|_| connection.web.is_none())
+            .and_then(|t| t.candidates.known(connection.known_as))
+            .is_some_and(|known| known.parole);
         let endgame = torrent.is_some_and(|t| t.picker.all_requested());
         use pilotfish_plugin::PeerFlags as F;
         let bits = [

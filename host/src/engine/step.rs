@@ -24,6 +24,8 @@ pub(super) enum Step {
     Sent(PeerHandle, Sent),
     /// A block is to be requested, unless `write_request` has it otherwise.
     Request(PeerHandle, BlockSpan),
+    /// Neighbouring blocks of a piece are to be requested of a web seed, unless `write_request` has it otherwise.
+    RequestRun(PeerHandle, BlockSpan),
     /// A request of ours is void although the peer did not say so.
     ImpliedReject(PeerHandle, BlockSpan),
     /// Payload went to the socket.

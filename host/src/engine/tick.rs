@@ -129,6 +129,8 @@ impl State {
         let Some(t) = self.torrent_mut(torrent) else { return };
         let finished = t.is_finished();
         let reconnect = if t.takes_peers() { t.candidates.next_deadline(now, finished) } else { None };
+        let web_seed = if t.wants_web_seeds() { t.web_seeds.next_deadline(now) } else { None };
+        let reconnect = reconnect.into_iter().chain(web_seed).min();
         let busy = ticks || !t.peers.is_empty() || t.payload_down.rate() > 0 || t.payload_up.rate() > 0;
         let at = if busy { Some(now + TICK) } else { reconnect.map(|at| at.max(now + TICK)) };
         let Some(at) = at else { return };
@@ -162,6 +164,9 @@ impl State {
         let scarce = self.num_peers() * 10 >= settings.connections_limit as usize * 9;
         let now = self.now;
         let Some(connection) = self.peer(peer) else { return };
+        if connection.web.is_some() {
+            return self.check_web_timeouts(peer);
+        }
         let known = connection.torrent.and_then(|t| self.torrent(t)?.candidates.known(connection.known_as));
         let connect = connect + MORE_TO_CONNECT * known.map_or(0, |known| known.failcount.into());
         let age = now.duration_since(connection.created);
@@ -220,7 +225,11 @@ impl State {
         connection.requests.snub(now);
         let spans = connection.requests.clear();
         torrent.picker.abort_all(peer, &spans);
-        let (address, handle) = (connection.remote, torrent.handle);
+        let (address, handle, web) = (connection.remote, torrent.handle, connection.web.is_some());
+        if web {
+            // Its answers come in the order of the requests: there is no going on behind one that is given up.
+            self.steps.push_back(Step::AskDisconnect(peer, ErrorCode::TIMED_OUT_INACTIVITY));
+        }
         self.alert(AlertKind::BlockTimeout { torrent: handle, peer, address });
         if first {
             self.alert(AlertKind::PeerSnubbed { torrent: handle, peer, address });

@@ -5,8 +5,8 @@ use std::path::PathBuf;
 
 use pilotfish_plugin::rt::abi_stable::std_types::ROption;
 use pilotfish_plugin::{
-    ErrorCode, Operation, PeerSource, SessionHooks, Severity, TorrentHandle, TorrentHooks, TorrentState,
-    Userdata,
+    ConnectionType, ErrorCode, Operation, PeerSource, SessionHooks, Severity, TorrentHandle, TorrentHooks,
+    TorrentState, Userdata,
 };
 
 use super::Engine;
@@ -19,7 +19,7 @@ use crate::command::{AddTorrent, AddTorrentError, Answer, Command, Ticket};
 use crate::job::{DiskError, DiskJob, StorageId};
 use crate::metainfo::{Description, Magnet, Metainfo};
 use crate::peer::{Budget, Direction, Meter};
-use crate::torrent::{Begun, CandidateLimits, Candidates, Picker, Priority, Torrent};
+use crate::torrent::{Begun, CandidateLimits, Candidates, Picker, Priority, Torrent, WebSeeds};
 use crate::wire::EntryTree;
 
 impl Engine {
@@ -35,6 +35,13 @@ impl Engine {
             Command::ResumeTorrent(torrent) => self.change_pause(torrent, PauseChange::Resume),
             Command::Recheck(torrent) => self.recheck(torrent),
             Command::ConnectPeer { torrent, address, source } => self.offer_peer(torrent, address, source),
+            Command::AddUrlSeed { torrent, url, kind } => self.add_web_seed(torrent, &url, kind),
+            Command::RemoveUrlSeed { torrent, url, kind } => self.remove_web_seed(torrent, &url, kind),
+            Command::UrlSeeds(ticket, torrent, kind) => {
+                let urls =
+                    self.state.torrent(torrent).map(|t| t.web_seeds.urls(kind).map(str::to_owned).collect());
+                self.state.outputs.push_back(Output::Answer(ticket, Answer::UrlSeeds(urls)));
+            }
             Command::SetPiecePriority { torrent, piece, priority } => {
                 self.state.set_piece_priority(torrent, piece.0.cast_unsigned(), priority);
             }
@@ -386,6 +393,17 @@ impl State {
             Description::Magnet(_) => TorrentState::DOWNLOADING_METADATA,
             Description::Metainfo(_) => TorrentState::CHECKING_RESUME_DATA,
         };
+        let mut web_seeds = WebSeeds::default();
+        let (listed, http_seeds) = match &asked.description {
+            Description::Magnet(magnet) => (&magnet.web_seeds[..], &[][..]),
+            Description::Metainfo(metainfo) => (metainfo.web_seeds(), metainfo.http_seeds()),
+        };
+        for url in listed.iter().chain(&asked.web_seeds) {
+            web_seeds.add(url, ConnectionType::URL_SEED);
+        }
+        for url in http_seeds {
+            web_seeds.add(url, ConnectionType::HTTP_SEED);
+        }
         let torrent = self.insert_torrent(|handle| Torrent {
             handle,
             picker: Picker::new(layout.geometry()),
@@ -408,6 +426,7 @@ impl State {
             files_checked: false,
             error: None,
             check_failed: false,
+            web_seeds,
             peers: Vec::new(),
             held: Vec::new(),
             pieces_checked: 0,

@@ -42,6 +42,7 @@ pub struct Metainfo {
 struct Outer {
     trackers: Vec<Vec<String>>,
     web_seeds: Vec<String>,
+    http_seeds: Vec<String>,
     dht_nodes: Vec<(String, u16)>,
     comment: Option<String>,
     created_by: Option<String>,
@@ -117,6 +118,11 @@ impl Metainfo {
         &self.outer.web_seeds
     }
 
+    /// URLs that serve pieces by their number (BEP 17).
+    pub fn http_seeds(&self) -> &[String] {
+        &self.outer.http_seeds
+    }
+
     /// Hosts and ports of DHT nodes to begin with (BEP 5).
     pub fn dht_nodes(&self) -> &[(String, u16)] {
         &self.outer.dht_nodes
@@ -159,10 +165,8 @@ impl Outer {
     fn parse(dict: &Dict<'_>) -> Self {
         Self {
             trackers: trackers(dict),
-            web_seeds: match dict.get(b"url-list") {
-                Some(Value::List(urls)) => urls.iter().filter_map(url).collect(),
-                other => other.and_then(url).into_iter().collect(),
-            },
+            web_seeds: urls(dict, b"url-list"),
+            http_seeds: urls(dict, b"httpseeds"),
             dht_nodes: dict.list(b"nodes").unwrap_or_default().iter().filter_map(dht_node).collect(),
             comment: text(dict, b"comment"),
             created_by: text(dict, b"created by"),
@@ -180,6 +184,14 @@ fn trackers(dict: &Dict<'_>) -> Vec<Vec<String>> {
         tiers.extend(dict.get(b"announce").and_then(url).map(|url| vec![url]));
     }
     tiers
+}
+
+/// One URL, or a list of them.
+fn urls(dict: &Dict<'_>, key: &[u8]) -> Vec<String> {
+    match dict.get(key) {
+        Some(Value::List(urls)) => urls.iter().filter_map(url).collect(),
+        other => other.and_then(url).into_iter().collect(),
+    }
 }
 
 fn url(value: &Value<'_>) -> Option<String> {

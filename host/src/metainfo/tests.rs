@@ -73,6 +73,8 @@ fn what_stands_around_the_info_is_optional_and_lenient() {
     assert_eq!(with("8:announce9: udp://a 13:announce-listllee").trackers(), [["udp://a"]]);
     assert_eq!(with("8:url-list4:http").web_seeds(), ["http"]);
     assert_eq!(with("8:url-listl1:x0:i1e1:ye").web_seeds(), ["x", "y"]);
+    assert_eq!(with("9:httpseedsl1:x1:ye").http_seeds(), ["x", "y"]);
+    assert_eq!(with("9:httpseeds1:x").http_seeds(), ["x"]);
     let torrent = with("7:comment1:x13:comment.utf-82:é10:created by1:p13:creation datei5e");
     assert_eq!(
         (torrent.comment(), torrent.created_by(), torrent.creation_date()),

@@ -9,6 +9,7 @@ use pilotfish_plugin::{
     TorrentHandle,
 };
 
+use super::web::WebLink;
 use super::{
     Allowance, Bitfield, Direction, Extensions, Meter, Outbox, RequestLimits, RequestQueue, SendAhead,
 };
@@ -119,6 +120,8 @@ pub struct Connection {
     /// Whether what it has is counted in the torrent's availability.
     pub counted: bool,
 
+    /// The other end, if that is a web seed: then there are no messages, and `decoder` is not used.
+    pub web: Option<Box<WebLink>>,
     /// Our requests.
     pub requests: RequestQueue,
     /// Pieces that the peer lets us request while it chokes us.
@@ -221,6 +224,7 @@ impl Connection {
             in_handshake: true,
             interest_due: false,
             counted: false,
+            web: None,
             requests: RequestQueue::new(limits, now),
             allowed_fast: Vec::new(),
             granted_fast: Vec::new(),
@@ -266,7 +270,7 @@ impl Connection {
 
     /// What sort of connection it is.
     pub fn connection_type(&self) -> ConnectionType {
-        ConnectionType::BITTORRENT
+        self.web.as_ref().map_or(ConnectionType::BITTORRENT, |web| web.site().kind())
     }
 
     /// Whether it is being closed.

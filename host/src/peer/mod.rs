@@ -13,6 +13,7 @@ mod pipe;
 mod rates;
 mod requests;
 mod send_ahead;
+pub mod web;
 
 pub use bandwidth::{Allowance, Budget, Direction, LEAST_GRANT, ip_overhead};
 pub use bitfield::Bitfield;

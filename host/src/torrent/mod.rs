@@ -9,9 +9,11 @@ mod candidates;
 mod choker;
 mod picker;
 mod swarm;
+mod web_seeds;
 
 pub use announce::{AnnouncePolicy, Due, Tracker, TrackerId, Trackers};
 pub use candidates::{Added, BanReason, CandidateLimits, Candidates, Known, Refusal};
 pub use choker::{Candidate, Choker, ChokerLimits, Decision};
 pub use picker::{Begun, Block, PickOptions, Picked, Picker, Priority};
 pub use swarm::Torrent;
+pub use web_seeds::{Has, WebSeed, WebSeeds, pieces_of};

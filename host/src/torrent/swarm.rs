@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use pilotfish_plugin::{PeerHandle, PluginId, TorrentHandle, TorrentState, Userdata};
 
-use super::{Candidates, Picker};
+use super::{Candidates, Picker, WebSeeds};
 use crate::command::TorrentLimits;
 use crate::job::StorageId;
 use crate::metainfo::{Description, FileLayout, Geometry, PieceIndex};
@@ -56,6 +56,8 @@ pub struct Torrent {
     pub picker: Picker<PeerHandle>,
     /// Peers that could be connected to.
     pub candidates: Candidates<PeerHandle>,
+    /// Servers that have its files.
+    pub web_seeds: WebSeeds<PeerHandle>,
     /// Connections, in the order in which they came.
     pub peers: Vec<PeerHandle>,
     /// Incoming connections that wait until it can serve them.
@@ -119,6 +121,11 @@ impl Torrent {
     pub fn limits(&self) -> TorrentLimits {
         let [download_limit, upload_limit] = self.budgets.map(|budget| budget.limit());
         TorrentLimits { upload_limit, download_limit }
+    }
+
+    /// Whether web seeds are of use now.
+    pub fn wants_web_seeds(&self) -> bool {
+        self.is_downloading() && !self.held_by_session && !self.check_only && !self.removing
     }
 
     /// Verified bytes.

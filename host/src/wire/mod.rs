@@ -10,6 +10,7 @@ mod decoder;
 mod entry;
 mod extended;
 mod handshake;
+pub mod http;
 mod message;
 pub mod tracker;
 

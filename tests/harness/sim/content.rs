@@ -30,6 +30,17 @@ impl Content {
         Self::folder(seed, &[length], piece_length)
     }
 
+    /// As [`random`](Self::random), but the file is not in a folder.
+    pub fn file(seed: u64, length: usize, piece_length: u32) -> Self {
+        let mut data = vec![0; length];
+        StdRng::seed_from_u64(seed).fill_bytes(&mut data);
+        let name = format!("content-{seed}.bin");
+        let mut creator = Creator::file(&name, length as u64, false, options(piece_length)).unwrap();
+        creator.update(&data).unwrap();
+        let metainfo = Metainfo::parse(&creator.finish().unwrap()).unwrap();
+        Self { metainfo, data: Data::Bytes(Arc::new(data)) }
+    }
+
     /// As [`random`](Self::random), but private (BEP 27).
     pub fn private(seed: u64, length: usize, piece_length: u32) -> Self {
         Self::made(seed, &[length], CreateOptions { private: true, ..options(piece_length) })

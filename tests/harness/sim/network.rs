@@ -10,6 +10,7 @@ use pilotfish_plugin::PeerHandle;
 use rand::RngExt;
 
 use super::link::{Link, RETRANSMISSION, Stream};
+use super::web::Serving;
 use super::{Event, NodeId, Sim};
 
 /// So much is read in one turn.
@@ -17,10 +18,12 @@ const READ_BUDGET: usize = 256 << 10;
 
 /// Two ends, and a stream from each to the other.
 pub(super) struct Connection {
-    link: Link,
+    pub(super) link: Link,
     ends: [End; 2],
     /// What each end sends.
-    streams: [Stream; 2],
+    pub(super) streams: [Stream; 2],
+    /// Its second end, if that is a web server and not a node; the number of that end's node means nothing then.
+    pub(super) serving: Option<Serving>,
 }
 
 struct End {
@@ -47,6 +50,8 @@ pub(super) enum Step {
     Room(usize),
     /// The other side is gone.
     Reset(usize),
+    /// A web server has its answer.
+    Reply,
 }
 
 impl Sim {
@@ -100,7 +105,8 @@ impl Sim {
         let connection = self.connections.len();
         let listener = self.nodes.iter().position(|node| node.address == address && !node.stopped);
         self.trace.note(self.now, id.0, format_args!("dials {address}"));
-        let Some(to) = listener.map(NodeId) else {
+        let server = self.servers.iter().position(|server| server.address == address);
+        let Some(to) = listener.map(NodeId).or(server.map(|_| id)) else {
             let (operation, error) = (SocketOperation::Connect, Some(ErrorKind::ConnectionRefused.into()));
             return self.handle(id, Input::Failed { peer, operation, error });
         };
@@ -111,7 +117,8 @@ impl Sim {
             [End { node: id, address: local, peer: Some(peer) }, End { node: to, address, peer: None }];
         self.plan(link.latency, connection, Step::Knock);
         self.nodes[id.0].peers.insert(peer.into_raw(), (connection, 0));
-        self.connections.push(Connection { link, ends, streams: Default::default() });
+        let serving = server.map(Serving::by);
+        self.connections.push(Connection { link, ends, streams: Default::default(), serving });
     }
 
     pub(super) fn on_network(&mut self, id: usize, step: Step) {
@@ -134,6 +141,7 @@ impl Sim {
                 self.connections[id].streams[end].waits_for_room = false;
                 self.resume(id, end);
             }
+            Step::Reply => self.reply(id),
             Step::Reset(end) => self.fail(id, end, Some(ErrorKind::ConnectionReset.into())),
         }
     }
@@ -184,18 +192,21 @@ impl Sim {
     pub(super) fn close(&mut self, id: NodeId, peer: PeerHandle) {
         let Some((connection, end)) = self.nodes[id.0].peers.remove(&peer.into_raw()) else { return };
         self.trace.note(self.now, id.0, format_args!("closes {connection}"));
-        let Connection { link, streams, ends } = &mut self.connections[connection];
+        let Connection { link, streams, ends, .. } = &mut self.connections[connection];
         ends[end].peer = None;
         let at = streams[end].end(link, self.now, &mut self.rng);
         self.queue.plan(at, Event::Net(connection, Step::Arrive(1 - end)));
     }
 
-    fn plan(&mut self, after: Duration, connection: usize, step: Step) {
+    pub(super) fn plan(&mut self, after: Duration, connection: usize, step: Step) {
         self.queue.plan(self.now + after, Event::Net(connection, step));
     }
 
     fn knock(&mut self, id: usize) {
-        let Connection { link, ends, .. } = &self.connections[id];
+        let Connection { link, ends, serving, .. } = &self.connections[id];
+        if serving.is_some() {
+            return self.plan(link.latency, id, Step::Answered(true));
+        }
         let (latency, node, remote, local) = (link.latency, ends[1].node, ends[0].address, ends[1].address);
         let now = self.instant();
         let peer = self.nodes[node.0].engine.accept(remote, local, now);
@@ -221,8 +232,11 @@ impl Sim {
     }
 
     fn arrive(&mut self, id: usize, end: usize) {
-        let Connection { link, ends, streams } = &mut self.connections[id];
+        let Connection { link, ends, streams, serving } = &mut self.connections[id];
         streams[1 - end].arrive();
+        if end == 1 && serving.is_some() {
+            return self.read_requests(id);
+        }
         if ends[end].peer.is_some() {
             return self.read(id, end);
         }
@@ -236,7 +250,7 @@ impl Sim {
     fn read(&mut self, id: usize, end: usize) {
         let mut budget = READ_BUDGET;
         loop {
-            let Connection { ends, streams, link } = &mut self.connections[id];
+            let Connection { ends, streams, link, .. } = &mut self.connections[id];
             let (node, Some(peer)) = (ends[end].node, ends[end].peer) else { return };
             let (stream, latency) = (&mut streams[1 - end], link.latency);
             let engine = &mut self.nodes[node.0].engine;

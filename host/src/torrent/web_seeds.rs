@@ -1,0 +1,325 @@
+//! The web seeds of one torrent: which of them to connect to, what each is known to lack, and which are banned.
+//!
+//! They are no peers: they come from the torrent file, the link, the user and from redirects, and are told apart by URL.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use pilotfish_plugin::ConnectionType;
+
+use crate::metainfo::{FileLayout, PieceIndex};
+use crate::peer::Bitfield;
+use crate::peer::web::{Manners, Partial, Site, SiteError, WebSeedId};
+
+/// A torrent keeps no more web seeds than these: a server may redirect without end.
+const MOST: usize = 256;
+/// So many redirects may follow one another.
+const MOST_REDIRECTS: u32 = 5;
+/// A web seed with this much trust or less is banned; the numbers are those of peers.
+const TRUST_BAN: i8 = -7;
+const TRUST_MOST: i8 = 8;
+
+/// The web seeds of one torrent. `P` names a connection.
+#[derive(Debug)]
+pub struct WebSeeds<P> {
+    seeds: Vec<WebSeed<P>>,
+    last_id: u32,
+}
+
+/// One of them.
+#[derive(Debug)]
+pub struct WebSeed<P> {
+    /// Its name.
+    pub id: WebSeedId,
+    /// As it was given.
+    pub url: String,
+    /// The same, spelt as every URL is that means the same.
+    key: String,
+    /// Which of the two sorts.
+    pub kind: ConnectionType,
+    /// Its connection, up or not.
+    pub connection: Option<P>,
+    /// Its host's addresses are being looked up.
+    pub looking_up: bool,
+    /// Its host's addresses that have not failed.
+    pub addresses: VecDeque<IpAddr>,
+    /// What is known of its server.
+    pub manners: Manners,
+    /// A block that was cut off.
+    pub partial: Option<Partial>,
+    /// It sent a bad piece together with others: it is asked for whole pieces until one passes.
+    pub parole: bool,
+    /// Where a redirect brought us, and how often; not told to others.
+    pub redirects_before: u32,
+    /// It was found by a redirect from a server that is not on the local network, and may not be on it either.
+    pub no_local_addresses: bool,
+    /// Files that are elsewhere on its host, and how often each was said to be.
+    redirects: BTreeMap<usize, (String, u32)>,
+    /// The files that it has, if not all.
+    files: Option<BTreeSet<usize>>,
+    /// Pieces of several files of which one is wrong.
+    bad_pieces: BTreeSet<PieceIndex>,
+    /// Whether it may have something for us.
+    interesting: bool,
+    banned: bool,
+    /// It cannot be one, or what it leads to is known.
+    disabled: bool,
+    trust: i8,
+    retry_at: Option<Instant>,
+    /// Whether the connection at hand has brought anything.
+    answered: bool,
+}
+
+/// What a web seed has.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Has {
+    /// Every piece.
+    All,
+    /// No piece.
+    None,
+    /// These.
+    Some(Bitfield),
+}
+
+impl<P> Default for WebSeeds<P> {
+    fn default() -> Self {
+        Self { seeds: Vec::new(), last_id: 0 }
+    }
+}
+
+impl<P: Copy + PartialEq> WebSeeds<P> {
+    /// Adds a web seed, unless it is known. `None` if there are too many.
+    pub fn add(&mut self, url: &str, kind: ConnectionType) -> Option<WebSeedId> {
+        let key = normal(url);
+        if let Some(known) = self.seeds.iter().find(|seed| seed.key == key && seed.kind == kind) {
+            return Some(known.id);
+        }
+        if self.seeds.len() >= MOST {
+            return None;
+        }
+        self.last_id += 1;
+        let id = WebSeedId(self.last_id);
+        self.seeds.push(WebSeed::new(id, url.to_owned(), kind));
+        Some(id)
+    }
+
+    /// Forgets a web seed; its connection, if it has one.
+    pub fn remove(&mut self, url: &str, kind: ConnectionType) -> Option<WebSeed<P>> {
+        let key = normal(url);
+        let place = self.seeds.iter().position(|seed| seed.key == key && seed.kind == kind)?;
+        Some(self.seeds.remove(place))
+    }
+
+    /// The URLs of one sort, in the order in which they came; not those of redirects.
+    pub fn urls(&self, kind: ConnectionType) -> impl Iterator<Item = &str> {
+        let told = self.seeds.iter().filter(move |seed| seed.kind == kind && seed.redirects_before == 0);
+        told.map(|seed| seed.url.as_str())
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.seeds.len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.seeds.is_empty()
+    }
+
+    /// A web seed, while it is there.
+    pub fn get(&self, id: WebSeedId) -> Option<&WebSeed<P>> {
+        self.seeds.iter().find(|seed| seed.id == id)
+    }
+
+    /// A web seed, while it is there.
+    pub fn get_mut(&mut self, id: WebSeedId) -> Option<&mut WebSeed<P>> {
+        self.seeds.iter_mut().find(|seed| seed.id == id)
+    }
+
+    /// The next to connect to, if no more than `limit` are connected to and one is due.
+    pub fn next(&self, now: Instant, limit: usize) -> Option<WebSeedId> {
+        let busy = |seed: &&WebSeed<P>| seed.connection.is_some() || seed.looking_up;
+        if self.seeds.iter().filter(busy).count() >= limit {
+            return None;
+        }
+        let due = |seed: &&WebSeed<P>| seed.is_hopeful() && seed.retry_at.is_none_or(|at| at <= now);
+        self.seeds.iter().find(|seed| !busy(seed) && due(seed)).map(|seed| seed.id)
+    }
+
+    /// When one that cannot be connected to now may be. `None` if waiting is of no use.
+    pub fn next_deadline(&self, now: Instant) -> Option<Instant> {
+        let idle = self.seeds.iter().filter(|seed| seed.is_hopeful() && seed.connection.is_none());
+        idle.filter(|seed| !seed.looking_up).map(|seed| seed.retry_at.unwrap_or(now)).min()
+    }
+
+    /// A connection to a web seed has ended, `failed` or not. When it may be tried again is decided by what it brought.
+    pub fn disconnected(&mut self, id: WebSeedId, now: Instant, failed: bool, wait: Duration) {
+        let Some(seed) = self.get_mut(id) else { return };
+        seed.connection = None;
+        if failed || !std::mem::take(&mut seed.answered) {
+            seed.wait_until(now + wait);
+        }
+    }
+}
+
+impl<P> WebSeed<P> {
+    fn new(id: WebSeedId, url: String, kind: ConnectionType) -> Self {
+        Self {
+            id,
+            key: normal(&url),
+            url,
+            kind,
+            connection: None,
+            looking_up: false,
+            addresses: VecDeque::new(),
+            manners: Manners::default(),
+            partial: None,
+            parole: false,
+            redirects_before: 0,
+            no_local_addresses: false,
+            redirects: BTreeMap::new(),
+            files: None,
+            bad_pieces: BTreeSet::new(),
+            interesting: true,
+            banned: false,
+            disabled: false,
+            trust: 0,
+            retry_at: None,
+            answered: false,
+        }
+    }
+
+    fn is_hopeful(&self) -> bool {
+        self.interesting && !self.banned && !self.disabled
+    }
+
+    /// Where its files are.
+    ///
+    /// # Errors
+    /// Its URL cannot be a web seed's.
+    pub fn site(&self, layout: Arc<FileLayout>, info_hash: [u8; 20]) -> Result<Site, SiteError> {
+        let mut site = Site::new(&self.url, self.kind, layout, info_hash)?;
+        self.redirects.iter().for_each(|(file, (target, _))| site.redirect(*file, target.clone()));
+        Ok(site)
+    }
+
+    /// It is not tried again before then.
+    pub fn wait_until(&mut self, at: Instant) {
+        self.retry_at = Some(self.retry_at.map_or(at, |before| before.max(at)));
+    }
+
+    /// It is never tried again.
+    pub fn disable(&mut self) {
+        self.disabled = true;
+    }
+
+    /// It sent bad data.
+    pub fn ban(&mut self) {
+        self.banned = true;
+    }
+
+    /// Whether it is banned.
+    pub fn is_banned(&self) -> bool {
+        self.banned
+    }
+
+    /// It has answered what it was asked.
+    pub fn note_answer(&mut self, manners: Manners) {
+        self.answered = true;
+        self.manners = manners;
+    }
+
+    /// Until it turns out to have more, there is nothing to get from it.
+    pub fn lose_interest(&mut self) {
+        self.interesting = false;
+    }
+
+    /// A piece of which it sent a part is right.
+    pub fn piece_passed(&mut self) {
+        self.trust = (self.trust + 1).min(TRUST_MOST);
+        self.parole = false;
+    }
+
+    /// A piece of which it sent a part, not all, is wrong. Says whether that is to end in a ban.
+    pub fn piece_failed(&mut self) -> bool {
+        self.trust = self.trust.saturating_sub(2);
+        self.parole = true;
+        self.trust <= TRUST_BAN
+    }
+
+    /// It does not have this file after all.
+    pub fn lacks_file(&mut self, file: usize, layout: &FileLayout) {
+        self.files.get_or_insert_with(|| (0..layout.files().len()).collect()).remove(&file);
+    }
+
+    /// It does not have this piece as it should be.
+    pub fn lacks_piece(&mut self, piece: PieceIndex) {
+        self.bad_pieces.insert(piece);
+    }
+
+    /// It has none of the files.
+    pub fn lacks_everything(&mut self) {
+        self.files = Some(BTreeSet::new());
+        self.interesting = false;
+    }
+
+    /// A redirect of its own says that a file is under another path. Says whether that makes sense, and not too often.
+    pub fn moves_file(&mut self, file: usize, target: String) -> bool {
+        let (before, times) = self.redirects.entry(file).or_default();
+        let other = *before != target;
+        (*before, *times) = (target, *times + 1);
+        other && *times <= MOST_REDIRECTS
+    }
+
+    /// A redirect of another says that it has a file, under this path.
+    pub fn has_file(&mut self, file: usize, target: String) {
+        self.redirects.insert(file, (target, 0));
+        self.interesting |= self.files.get_or_insert_default().insert(file);
+    }
+
+    /// What it has, as far as is known.
+    pub fn has(&self, layout: &FileLayout) -> Has {
+        let geometry = layout.geometry();
+        if self.files.is_none() && self.bad_pieces.is_empty() {
+            return Has::All;
+        }
+        let mut has = Bitfield::full(geometry.num_pieces());
+        for (number, file) in layout.files().iter().enumerate().filter(|(_, file)| !file.pad) {
+            if self.files.as_ref().is_some_and(|files| !files.contains(&number)) {
+                pieces_of(layout, file.offset, file.length).for_each(|piece| {
+                    has.clear(piece.get());
+                });
+            }
+        }
+        self.bad_pieces.iter().for_each(|piece| {
+            has.clear(piece.get());
+        });
+        if has.count() == 0 { Has::None } else { Has::Some(has) }
+    }
+
+    /// Where the next attempt goes to.
+    pub fn address(&self, port: u16) -> Option<SocketAddr> {
+        self.addresses.front().map(|ip| SocketAddr::new(*ip, port))
+    }
+
+    /// Whether another redirect is one too many.
+    pub fn is_last_redirect(&self) -> bool {
+        self.redirects_before >= MOST_REDIRECTS
+    }
+}
+
+/// A URL without the freedom that there is in spelling it.
+fn normal(url: &str) -> String {
+    url::Url::parse(url.trim()).map_or_else(|_| url.to_owned(), |url| url.to_string())
+}
+
+/// The pieces that a file has a part in.
+pub fn pieces_of(layout: &FileLayout, offset: u64, length: u64) -> impl Iterator<Item = PieceIndex> {
+    let geometry = layout.geometry();
+    let piece_length = u64::from(geometry.piece_length());
+    let pieces =
+        if length == 0 { 0..0 } else { offset / piece_length..(offset + length).div_ceil(piece_length) };
+    pieces.filter_map(move |piece| geometry.piece(u32::try_from(piece).ok()?))
+}
