@@ -36,7 +36,7 @@ pub enum Field {
 }
 
 macro_rules! alerts {
-    ($( $(#[$meta:meta])* $Name:ident = $number:literal, $what:literal, $category:ident
+    ($( $(#[$meta:meta])* $Name:ident = $number:literal, $what:literal, $($category:ident)|+
         { $( $(#[$fmeta:meta])* $field:ident : $Type:ty ),* $(,)? } => $text:literal; )*) => {
         /// What happened, and the details.
         #[derive(Clone, Debug)]
@@ -67,7 +67,7 @@ macro_rules! alerts {
             /// What it is about.
             pub fn category(&self) -> AlertCategory {
                 match self {
-                    $( Self::$Name { .. } => AlertCategory::$category, )*
+                    $( Self::$Name { .. } => AlertCategory(0 $(| AlertCategory::$category.0)+), )*
                     Self::Custom(custom) => custom.category,
                 }
             }
@@ -101,6 +101,18 @@ alerts! {
     Performance = 9, "performance", PERFORMANCE_WARNING { torrent: TorrentHandle, warning: String } => "{warning}";
     /// A torrent's state changed.
     StateChanged = 10, "state_changed", STATUS { torrent: TorrentHandle, name: String, previous: TorrentState, state: TorrentState } => "{name}: {state}";
+    /// A tracker did not answer, or refused.
+    TrackerError = 11, "tracker_error", TRACKER | ERROR { torrent: TorrentHandle, name: String, tracker_url: String, times_in_row: u32, error_message: String } => "{name}: {tracker_url}: {error_message} (times in a row: {times_in_row})";
+    /// A tracker works, but something is wrong.
+    TrackerWarning = 12, "tracker_warning", TRACKER | ERROR { torrent: TorrentHandle, name: String, tracker_url: String, warning_message: String } => "{name}: {tracker_url} warns: {warning_message}";
+    /// A tracker told a torrent's figures.
+    ScrapeReply = 13, "scrape_reply", TRACKER { torrent: TorrentHandle, name: String, tracker_url: String, complete: u32, incomplete: u32 } => "{name}: {tracker_url} knows {complete} seeds, and {incomplete} other peers";
+    /// A tracker did not tell a torrent's figures.
+    ScrapeFailed = 14, "scrape_failed", TRACKER | ERROR { torrent: TorrentHandle, name: String, tracker_url: String, error_message: String } => "{name}: {tracker_url}: no figures: {error_message}";
+    /// A tracker answered.
+    TrackerReply = 15, "tracker_reply", TRACKER { torrent: TorrentHandle, name: String, tracker_url: String, num_peers: u32 } => "{name}: {tracker_url}: {num_peers} peers";
+    /// A tracker is told something.
+    TrackerAnnounce = 17, "tracker_announce", TRACKER { torrent: TorrentHandle, name: String, tracker_url: String, event: String } => "{name}: {tracker_url} is asked for peers {event}";
     /// A piece failed its hash check.
     HashFailed = 18, "hash_failed", STATUS { torrent: TorrentHandle, name: String, piece: PieceIndex } => "{name}: hash of piece {piece} failed";
     /// A peer was banned.
@@ -135,6 +147,8 @@ alerts! {
     MetadataFailed = 44, "metadata_failed", ERROR { torrent: TorrentHandle, name: String, error: String } => "{name}: {error}";
     /// A torrent that was added by a magnet link has its info dictionary.
     MetadataReceived = 45, "metadata_received", STATUS { torrent: TorrentHandle, name: String } => "{name}: metadata received";
+    /// Somebody on the internet says what our address is.
+    ExternalIp = 47, "external_ip", STATUS { external_address: String } => "our address is {external_address}";
     /// An address cannot be listened on.
     ListenFailed = 48, "listen_failed", ERROR { address: String, error: String } => "cannot listen on {address}: {error}";
     /// An address is listened on.

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use pilotfish_plugin::rt::{HookStatus, LINKED_TAKE_PANIC, Sink};
@@ -91,6 +92,35 @@ pub enum Command {
     SetIpFilter(Arc<IpFilter>),
     /// Pauses or resumes the session.
     PauseSession(bool),
+    /// Has a torrent's trackers asked again, sooner than they would be.
+    ForceReannounce {
+        /// Of which torrent.
+        torrent: TorrentHandle,
+        /// How long from now.
+        after: Duration,
+        /// Which tracker, by its place in the list of [`Answer::Trackers`]; `None` for all.
+        tracker: Option<usize>,
+        /// Whether that is all right although a tracker asked for more rest.
+        ignore_min_interval: bool,
+    },
+    /// Asks a tracker for a torrent's figures; an alert says how that ended.
+    ScrapeTracker {
+        /// Of which torrent.
+        torrent: TorrentHandle,
+        /// Which tracker, by its place in the list; `None` for the first that works.
+        tracker: Option<usize>,
+    },
+    /// Gives a torrent another tracker. One that it has already is not added again.
+    AddTracker {
+        /// Which torrent.
+        torrent: TorrentHandle,
+        /// The tracker's URL.
+        url: String,
+        /// Its tier; lower ones are asked first.
+        tier: u8,
+    },
+    /// Asks how a torrent's trackers stand; answered by [`Answer::Trackers`].
+    Trackers(Ticket, TorrentHandle),
     /// Changes a setting by libtorrent's name; answered by [`Answer::Setting`].
     Set(Ticket, String, String),
     /// Registers a plugin; answered by [`Answer::Plugin`].
@@ -126,6 +156,8 @@ pub enum Answer {
     Metadata(Option<Bytes>),
     /// The URLs of a torrent's web seeds; `None` if the torrent is gone.
     UrlSeeds(Option<Vec<String>>),
+    /// A torrent's trackers, in the order in which they are tried; `None` if the torrent is gone.
+    Trackers(Option<Vec<TrackerStatus>>),
     /// Per plugin, the bencoded dictionary that it keeps.
     State(Vec<(String, Vec<u8>)>),
 }
@@ -329,6 +361,33 @@ pub struct TorrentStatus {
     pub num_peers: u32,
     /// Connections to seeds.
     pub num_seeds: u32,
+}
+
+/// How a tracker of a torrent stands at one moment (libtorrent's `announce_entry`).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TrackerStatus {
+    /// Its URL.
+    pub url: String,
+    /// Its tier; lower ones are asked first.
+    pub tier: u8,
+    /// How often it failed in a row.
+    pub fails: u32,
+    /// Whether it has ever answered.
+    pub verified: bool,
+    /// Whether it is being asked.
+    pub updating: bool,
+    /// Whether it knows of us.
+    pub start_sent: bool,
+    /// In how long it is asked again; `None` if never by itself.
+    pub next_announce: Option<Duration>,
+    /// Why it failed last, or its warning; empty if there is none.
+    pub message: String,
+    /// How many seeds it knows.
+    pub scrape_complete: Option<u32>,
+    /// How many peers it knows that are no seeds.
+    pub scrape_incomplete: Option<u32>,
+    /// How often it was told of a completed download.
+    pub scrape_downloaded: Option<u32>,
 }
 
 impl TorrentStatus {

@@ -49,7 +49,7 @@ use pilotfish_plugin::{AlertCategory, ConnectionType, PeerHandle, PeerSource, Pi
 use crate::alert::Alert;
 use crate::command::{
     AddTorrent, AddTorrentError, Answer, Command, OpenPlugin, PluginSource, Ticket, TorrentExtension,
-    TorrentLimit, TorrentStatus,
+    TorrentLimit, TorrentStatus, TrackerStatus,
 };
 use crate::ip_filter::IpFilter;
 use crate::net::{self, AlertBox, NetError, Post, Request, Subscribers, TurnMeter};
@@ -343,6 +343,41 @@ impl Session {
         self.tell(Command::AddUrlSeed { torrent, url: url.to_owned(), kind: ConnectionType::HTTP_SEED });
     }
 
+    /// Has a torrent's trackers asked again `after` so long, but not sooner than they want it unless `ignore_min_interval`
+    /// (libtorrent's `force_reannounce`): all of them, or one by its place in the list of [`trackers`](Self::trackers).
+    pub fn force_reannounce(
+        &self,
+        torrent: TorrentHandle,
+        after: Duration,
+        tracker: Option<usize>,
+        ignore_min_interval: bool,
+    ) {
+        self.tell(Command::ForceReannounce { torrent, after, tracker, ignore_min_interval });
+    }
+
+    /// Asks a tracker for a torrent's figures: one by its place in the list of [`trackers`](Self::trackers), or the first that
+    /// works. The answer is an alert, [`ScrapeReply`](crate::alert::AlertKind::ScrapeReply) or
+    /// [`ScrapeFailed`](crate::alert::AlertKind::ScrapeFailed).
+    pub fn scrape_tracker(&self, torrent: TorrentHandle, tracker: Option<usize>) {
+        self.tell(Command::ScrapeTracker { torrent, tracker });
+    }
+
+    /// Gives a torrent another tracker. One that it has already is not added again; lower tiers are asked first.
+    pub fn add_tracker(&self, torrent: TorrentHandle, url: impl Into<String>, tier: u8) {
+        self.tell(Command::AddTracker { torrent, url: url.into(), tier });
+    }
+
+    /// How a torrent's trackers stand, in the order in which they are tried. `None` if the torrent is gone.
+    ///
+    /// # Errors
+    /// The session has ended.
+    pub fn trackers(&self, torrent: TorrentHandle) -> Result<Option<Vec<TrackerStatus>>, SessionError> {
+        match self.ask(|ticket| Command::Trackers(ticket, torrent))? {
+            Answer::Trackers(trackers) => Ok(trackers),
+            _ => Err(SessionError::Closed),
+        }
+    }
+
     /// Sets the priority of a piece, from 0 (not wanted) to 7. Pieces that do not exist are ignored.
     pub fn set_piece_priority(&self, torrent: TorrentHandle, piece: PieceIndex, priority: u8) {
         self.tell(Command::SetPiecePriority { torrent, piece, priority });
@@ -436,8 +471,9 @@ impl Session {
         }
     }
 
-    /// Ends the session, and waits until it has: plugins have finished (they have two seconds), connections are closed,
-    /// and what was downloaded is with the operating system. Alerts that are left can still be taken.
+    /// Ends the session, and waits until it has: plugins have finished (they have two seconds), trackers that know of us have
+    /// heard that we stop (they have the setting `stop_tracker_timeout`), connections are closed, and what was downloaded is
+    /// with the operating system. Alerts that are left can still be taken.
     pub fn shutdown(&self) {
         self.running.shutdown();
     }

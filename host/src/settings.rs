@@ -14,7 +14,7 @@ use std::path::PathBuf;
 use pilotfish_plugin::AlertCategory;
 
 use self::value::Value;
-pub use self::value::{ListenInterfaces, Seconds};
+pub use self::value::{ListenInterfaces, ProxyType, Seconds};
 
 /// Why a setting was not changed. The fault is with whoever asked for the change.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -200,6 +200,49 @@ settings! {
     suggest_mode: u32 = 0, 0..=1;
     /// Whether a peer is told of pieces that it has itself, so that it knows how far we are.
     send_redundant_have: bool = true;
+
+    /// How long a tracker may take for its answer, from the look-up of its name on, in seconds. A question by UDP is repeated
+    /// after 15 seconds, then after 30 more, and so on (BEP 15).
+    tracker_completion_timeout: Seconds = Seconds(30), 1..=3_600;
+    /// How long nothing may come from a tracker that is asked by HTTP, in seconds.
+    tracker_receive_timeout: Seconds = Seconds(10), 1..=3_600;
+    /// How long the end of a session may take so that trackers hear of it, in seconds; 0 does not tell them.
+    stop_tracker_timeout: Seconds = Seconds(5), 0..=3_600;
+    /// How much later a tracker that failed is tried again, in percent of five seconds: so much times the number of its
+    /// failures in a row, squared.
+    tracker_backoff: u32 = 250, 1..=10_000;
+    /// The longest answer of a tracker that is asked by HTTP, in bytes.
+    tracker_maximum_response_length: u32 = 1_048_576, 1_024..=67_108_864;
+    /// How often a tracker is asked at most, whatever it says, in seconds between two questions.
+    min_announce_interval: Seconds = Seconds(300), 1..=86_400;
+    /// How many peers a tracker is asked for.
+    num_want: u32 = 200, 0..=2_000;
+    /// Whether all trackers of a tier are told of a torrent, not just one that works. Private torrents tell one tracker.
+    announce_to_all_trackers: bool = false;
+    /// Whether all tiers of trackers are told of a torrent, not just the first with one that works. Private torrents tell one
+    /// tracker.
+    announce_to_all_tiers: bool = false;
+    /// The most trackers that are asked by HTTP at a time, all torrents together.
+    max_concurrent_http_announces: u32 = 50, 1..=100_000;
+    /// How long a UDP tracker's connection id is used, in seconds (BEP 15).
+    udp_tracker_token_expiry: Seconds = Seconds(60), 1..=3_600;
+    /// Whether a tracker that is asked by HTTPS must have a certificate that this system trusts.
+    validate_https_trackers: bool = true;
+
+    /// The kind of proxy: none, socks5, socks5_pw, http or http_pw, or libtorrent's number for it.
+    proxy_type: ProxyType = ProxyType::None;
+    /// The proxy's name or address.
+    proxy_hostname: String = String::new(), 0..=255;
+    /// The proxy's port.
+    proxy_port: u32 = 0, 0..=65_535;
+    /// The user's name, for a proxy with a password.
+    proxy_username: String = String::new(), 0..=255;
+    /// The user's password, for a proxy with a password.
+    proxy_password: String = String::new(), 0..=255;
+    /// Whether the proxy looks names up, so that they are not looked up here.
+    proxy_hostnames: bool = true;
+    /// Whether trackers are reached through the proxy. Those that speak UDP are not reached at all then.
+    proxy_tracker_connections: bool = true;
 
     /// How many peers are unchoked at a time, optimistic ones included.
     unchoke_slots_limit: u32 = 8, 0..=1_000_000;

@@ -467,6 +467,7 @@ impl World {
             }
             Output::Answer(_, Answer::Status(status)) => self.status = status.map(|status| *status),
             Output::Answer(..) | Output::Datagram { .. } | Output::Resolve { .. } => {}
+            Output::Fetch { .. } | Output::CancelFetch(_) => {}
             Output::Stopped => self.stopped = true,
         }
     }

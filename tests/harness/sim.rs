@@ -12,9 +12,10 @@ mod node;
 mod probe;
 mod queue;
 mod trace;
+mod tracker;
 mod web;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -22,7 +23,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use pilotfish::alert::AlertKind;
 use pilotfish::command::{AddTorrent, Answer, Command, OpenPlugin, PluginSource, Ticket, TorrentStatus};
-use pilotfish::engine::Input;
+use pilotfish::engine::{FetchError, FetchRequest, FetchToken, Fetched, Input};
 use pilotfish::plugins::PluginLibrary;
 use pilotfish::settings::Settings;
 use pilotfish_plugin::{
@@ -38,6 +39,7 @@ pub use link::Link;
 pub use node::Node;
 pub use probe::{Act, Log, Probe};
 pub use trace::Trace;
+pub use tracker::{Heard, Mood, Tracker};
 pub use web::{Files, WebReply, WebRequest};
 
 use datagram::Datagram;
@@ -65,6 +67,12 @@ pub struct Sim {
     datagrams: Vec<(NodeId, (SocketAddr, Bytes))>,
     /// The addresses of host names.
     pub names: BTreeMap<String, Vec<IpAddr>>,
+    /// By their names.
+    trackers: BTreeMap<String, Tracker>,
+    /// What was asked for by HTTP.
+    pub fetched: Vec<(NodeId, FetchRequest)>,
+    /// Documents that somebody waits for.
+    fetches: BTreeSet<(NodeId, u64)>,
     trace: Trace,
     tickets: u64,
     scratch: Vec<u8>,
@@ -80,6 +88,9 @@ enum Event {
     Disk(NodeId, Visit),
     Net(usize, network::Step),
     Datagram(Datagram),
+    Fetched(NodeId, FetchToken, Result<Fetched, FetchError>),
+    /// A tracker at this address answers by UDP.
+    TrackerPacket(NodeId, SocketAddr, Bytes),
 }
 
 impl Sim {
@@ -101,6 +112,9 @@ impl Sim {
             tap: None,
             datagrams: Vec::new(),
             names: BTreeMap::new(),
+            trackers: BTreeMap::new(),
+            fetched: Vec::new(),
+            fetches: BTreeSet::new(),
             trace: Trace::default(),
             tickets: 0,
             scratch: vec![0; 64 << 10],
@@ -196,11 +210,23 @@ impl Sim {
 
     /// Adds a torrent.
     pub fn add(&mut self, node: NodeId, content: &Content) -> TorrentHandle {
-        let torrent = AddTorrent::new(content.metainfo.clone());
+        self.add_as(node, AddTorrent::new(content.metainfo.clone()))
+    }
+
+    /// Adds a torrent as told.
+    pub fn add_as(&mut self, node: NodeId, torrent: AddTorrent) -> TorrentHandle {
         match self.ask(node, |ticket| Command::AddTorrent(ticket, Box::new(torrent))) {
             Answer::Added(added) => added.unwrap(),
             other => panic!("an added torrent was answered with {other:?}"),
         }
+    }
+
+    /// Ends a node's session, and waits until it has ended; how long that took.
+    pub fn shut_down(&mut self, node: NodeId) -> Duration {
+        let begun = self.now;
+        self.command(node, Command::Shutdown);
+        self.run_until(Duration::from_secs(60), |sim| sim.at(node).stopped);
+        self.now - begun
     }
 
     /// Adds a torrent whose files are there.
@@ -316,6 +342,8 @@ impl Sim {
             Event::Disk(node, visit) => self.on_disk(node, visit),
             Event::Net(connection, step) => self.on_network(connection, step),
             Event::Datagram(datagram) => self.on_datagram(datagram),
+            Event::Fetched(node, fetch, result) => self.on_fetched(node, fetch, result),
+            Event::TrackerPacket(node, from, packet) => self.send_to_node(from, node, &packet),
         }
     }
 

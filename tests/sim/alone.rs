@@ -65,6 +65,7 @@ impl Alone {
                 Output::Transmit(peer) => self.write(peer),
                 Output::Read(peer) => self.reads.push(peer),
                 Output::Datagram { .. } | Output::Resolve { .. } | Output::Stopped => {}
+                Output::Fetch { .. } | Output::CancelFetch(_) => {}
             }
         }
         while let Some(alert) = self.engine.poll_alert() {

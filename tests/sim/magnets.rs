@@ -18,7 +18,7 @@ use pilotfish_tests::sim::{Content, Log, NodeId, Probe, Sim, talkative};
 const LIMIT: Duration = Duration::from_secs(600);
 
 /// A node with the extension.
-fn node(sim: &mut Sim, settings: Settings) -> NodeId {
+pub(crate) fn node(sim: &mut Sim, settings: Settings) -> NodeId {
     let node = sim.node_with(settings);
     let extension =
         PluginSource::torrent_factory(TorrentExtension::new("ut_metadata", create_ut_metadata_plugin));

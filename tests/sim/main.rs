@@ -28,6 +28,8 @@ mod stranger;
 mod swarm;
 mod torrent_handles;
 mod torrent_hooks;
+mod trackers;
+mod trackers_udp;
 mod transfer;
 mod unknown_torrents;
 mod web_seeds;

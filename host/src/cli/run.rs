@@ -157,14 +157,15 @@ impl Plan<'_> {
     }
 }
 
-/// Whether a torrent says whom to connect to.
+/// Whether a torrent says whom to connect to, or whom to ask for that.
 fn names_sources(torrent: &Description) -> bool {
-    match torrent {
+    let named = match torrent {
         Description::Magnet(magnet) => !magnet.peers.is_empty(),
         Description::Metainfo(metainfo) => {
             !metainfo.web_seeds().is_empty() || !metainfo.http_seeds().is_empty()
         }
-    }
+    };
+    named || !torrent.trackers().is_empty()
 }
 
 fn begin(
@@ -179,7 +180,7 @@ fn begin(
         watch.add(plan.folder, torrent, &plan.options.peers, plan.web_seeds)?;
     }
     if plan.until == Until::Finished && !has_peers {
-        watch.screen.say(Level::Info, "no --peer was named: waiting for peers to connect");
+        watch.screen.say(Level::Info, "no --peer was named, and no tracker: waiting for peers to connect");
     }
     Ok(())
 }

@@ -130,9 +130,12 @@ pub(super) fn importance(alert: &AlertKind) -> Level {
         | AlertKind::SessionError { .. }
         | AlertKind::PluginPanicked { .. }
         | AlertKind::PluginQuarantined { .. } => Level::Error,
-        AlertKind::ListenFailed { .. } | AlertKind::HashFailed { .. } | AlertKind::PeerBan { .. } => {
-            Level::Warn
-        }
+        AlertKind::ListenFailed { .. }
+        | AlertKind::HashFailed { .. }
+        | AlertKind::PeerBan { .. }
+        | AlertKind::TrackerWarning { .. }
+        // It is tried again and again; once is enough.
+        | AlertKind::TrackerError { times_in_row: 1, .. } => Level::Warn,
         AlertKind::AddTorrent { error, .. } if !error.is_empty() => Level::Error,
         AlertKind::ListenSucceeded { .. }
         | AlertKind::TorrentPaused { .. }

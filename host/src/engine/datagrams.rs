@@ -6,12 +6,15 @@ use std::time::Instant;
 
 use super::state::Lookup;
 use super::{Engine, LookupToken};
+use crate::wire::tracker::udp;
 
 impl Engine {
     /// A datagram came. The protocols on the port are told apart by how each begins.
     pub fn datagram(&mut self, from: SocketAddr, payload: &[u8], now: Instant) {
         self.state.now = self.state.now.max(now);
-        let _ = (from, payload);
+        if let Some(transaction) = udp::transaction(payload) {
+            self.on_tracker_packet(from, transaction, payload);
+        }
         self.end_turn();
     }
 
@@ -19,6 +22,7 @@ impl Engine {
     pub(super) fn on_resolved(&mut self, lookup: LookupToken, addresses: io::Result<Vec<IpAddr>>) {
         match self.state.lookups.remove(&lookup) {
             Some(Lookup::WebSeed(torrent, seed)) => self.on_web_seed_resolved(torrent, seed, addresses),
+            Some(Lookup::Tracker(request)) => self.on_tracker_resolved(request, addresses),
             None => {}
         }
     }

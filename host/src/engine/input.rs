@@ -3,9 +3,10 @@
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 
+use bytes::Bytes;
 use pilotfish_plugin::PeerHandle;
 
-use super::LookupToken;
+use super::{FetchToken, LookupToken};
 use crate::command::Command;
 use crate::job::DiskDone;
 
@@ -18,6 +19,29 @@ pub enum SocketOperation {
     Read,
     /// Writing it.
     Write,
+}
+
+/// What a web server answered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fetched {
+    /// The status of the answer, after all redirections.
+    pub status: u16,
+    /// The document, unpacked.
+    pub body: Bytes,
+}
+
+/// Why a document was not fetched.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum FetchError {
+    /// The server, or whoever is in between, could not be reached or did not keep to the protocol: in their words.
+    #[error("{0}")]
+    Failed(String),
+    /// The document is longer than asked for.
+    #[error("the answer is too long")]
+    TooLong,
+    /// Nothing came for too long.
+    #[error("the server is silent")]
+    Silent,
 }
 
 /// One thing that happened. New connections come by [`Engine::accept`](super::Engine::accept), bytes by
@@ -68,6 +92,13 @@ pub enum Input {
         lookup: LookupToken,
         /// At least one address, or why there is none.
         addresses: io::Result<Vec<IpAddr>>,
+    },
+    /// An [`Output::Fetch`](super::Output::Fetch) is answered.
+    Fetched {
+        /// Which.
+        fetch: FetchToken,
+        /// The document.
+        result: Result<Fetched, FetchError>,
     },
     /// The disk answers.
     Disk(DiskDone),

@@ -21,10 +21,12 @@
 //! | `torrents`, `pausing`, `metadata` | torrents come, are checked, finish, and go; pause and resume; begin with a link |
 //! | `web_seeds` | servers that have a torrent's files |
 //! | `datagrams` | what comes by UDP, and names that are looked up |
+//! | `announcing` | trackers, by HTTP and UDP |
 //! | `ciphers` | encryption that plugins switch on |
 //! | `tick`, `choking`, `timers` | deadlines |
 //! | `host_api` | the functions that plugins call |
 
+mod announcing;
 mod bandwidth;
 mod by_handle;
 mod choking;
@@ -61,8 +63,8 @@ use std::time::Instant;
 
 use pilotfish_plugin::{AlertCategory, PeerHandle};
 
-pub use input::{Input, SocketOperation};
-pub use output::{LookupToken, Output};
+pub use input::{FetchError, Fetched, Input, SocketOperation};
+pub use output::{FetchRequest, FetchToken, LookupToken, Output, Proxy};
 pub use state::EngineConfig;
 
 use crate::alert::Alert;
@@ -106,6 +108,7 @@ impl Engine {
             Input::Written { peer, len } => self.on_written(peer, len),
             Input::Failed { peer, operation, error } => self.on_failed(peer, operation, error.as_ref()),
             Input::Resolved { lookup, addresses } => self.on_resolved(lookup, addresses),
+            Input::Fetched { fetch, result } => self.on_fetched(fetch, result),
             Input::Disk(done) => self.on_disk(done),
         }
         self.end_turn();

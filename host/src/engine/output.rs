@@ -1,6 +1,7 @@
 //! Everything the engine can ask for.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use bytes::Bytes;
 use pilotfish_plugin::PeerHandle;
@@ -11,6 +12,42 @@ use crate::job::DiskJob;
 /// Names a host name that is being looked up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct LookupToken(pub u64);
+
+/// Names a document that is being fetched.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct FetchToken(pub u64);
+
+/// A small document that is to be fetched by HTTP or HTTPS.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FetchRequest {
+    /// What.
+    pub url: String,
+    /// Who we say that we are.
+    pub user_agent: Option<String>,
+    /// How long nothing may come before it has failed. (How long it may take altogether is the engine's business.)
+    pub receive_timeout: Duration,
+    /// The longest answer, in bytes, after it was unpacked.
+    pub most: usize,
+    /// Whether a server's certificate must be right.
+    pub validate: bool,
+    /// Through whom.
+    pub proxy: Option<Proxy>,
+}
+
+/// Somebody who connects for us.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Proxy {
+    /// Whether it speaks SOCKS 5, and not HTTP.
+    pub socks: bool,
+    /// Its name or address.
+    pub host: String,
+    /// Its port.
+    pub port: u16,
+    /// User and password, if it wants them.
+    pub login: Option<(String, String)>,
+    /// Whether it looks names up, so that nobody learns them from us.
+    pub looks_up: bool,
+}
 
 /// One thing that is to be done, in order.
 #[derive(Debug)]
@@ -43,6 +80,15 @@ pub enum Output {
         /// The name, or an address as text.
         host: String,
     },
+    /// Fetch a document; [`Input::Fetched`](super::Input::Fetched) follows.
+    Fetch {
+        /// Names it.
+        fetch: FetchToken,
+        /// What, and how.
+        request: Box<FetchRequest>,
+    },
+    /// Nobody waits for a document any more. [`Input::Fetched`](super::Input::Fetched) need not follow.
+    CancelFetch(FetchToken),
     /// A job for the disk.
     Disk(DiskJob),
     /// The answer to a command.

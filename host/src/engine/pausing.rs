@@ -51,6 +51,7 @@ impl Engine {
                 self.finish_draining(torrent);
             }
         }
+        self.update_announcing(torrent);
     }
 
     fn halt(&mut self, torrent: TorrentHandle) {
@@ -111,6 +112,7 @@ impl Engine {
                     self.connect_peers(torrent);
                 }
             }
+            self.update_announcing(torrent);
         }
     }
 

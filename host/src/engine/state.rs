@@ -14,6 +14,7 @@ use rand::rngs::StdRng;
 use rustc_hash::FxHashMap;
 use slotmap::{DefaultKey, Key, KeyData, SlotMap};
 
+use super::announcing::Announcing;
 use super::bandwidth::Bandwidth;
 use super::output::{LookupToken, Output};
 use super::plugins::PluginRecord;
@@ -81,6 +82,8 @@ pub(super) struct State {
     pub(super) entries: Vec<EntryTree>,
 
     pub(super) listening: Vec<SocketAddr>,
+    /// What is on its way to trackers.
+    pub(super) announcing: Announcing,
     pub(super) paused: bool,
     pub(super) bandwidth: Bandwidth,
     pub(super) ip_filter: Arc<IpFilter>,
@@ -108,6 +111,8 @@ pub(super) enum Reader {
 pub(super) enum Lookup {
     /// The host of a web seed.
     WebSeed(TorrentHandle, WebSeedId),
+    /// A tracker, for one of the requests on their way.
+    Tracker(u64),
 }
 
 /// So much may wait to be sent to a peer, besides blocks, before its next question is one too many, in bytes.
@@ -185,6 +190,7 @@ impl State {
             calling: PluginId(u32::MAX),
             entries: Vec::new(),
             listening: Vec::new(),
+            announcing: Announcing::default(),
             paused: false,
             bandwidth,
             ip_filter: Arc::default(),
@@ -229,6 +235,12 @@ impl State {
     #[inline]
     pub(super) fn torrent_mut(&mut self, torrent: TorrentHandle) -> Option<&mut Torrent> {
         self.torrents.get_mut(key(torrent.into_raw())).map(Box::as_mut)
+    }
+
+    /// A torrent, while it is there, and the dice.
+    pub(super) fn torrent_and_rng(&mut self, torrent: TorrentHandle) -> Option<(&mut Torrent, &mut StdRng)> {
+        let torrent = self.torrents.get_mut(key(torrent.into_raw()))?;
+        Some((torrent, &mut self.rng))
     }
 
     /// A connection and its torrent at once.

@@ -40,6 +40,8 @@ impl Engine {
                 Timer::Session => self.session_tick(),
                 Timer::Torrent(torrent) => self.torrent_tick(torrent),
                 Timer::Bandwidth => self.state.share_bandwidth(),
+                Timer::Announce(torrent) => self.on_announce_timer(torrent),
+                Timer::Request(request) => self.on_request_timer(request),
                 Timer::Choker => self.choke_round(),
                 Timer::Interest(peer) => self.state.settle_interest(peer),
             }

@@ -15,6 +15,10 @@ pub(super) enum Timer {
     Torrent(TorrentHandle),
     /// Somebody waits for bandwidth.
     Bandwidth,
+    /// A torrent's trackers are to be told something.
+    Announce(TorrentHandle),
+    /// A tracker has not answered.
+    Request(u64),
     /// A slot has become free.
     Choker,
     /// A moment after a peer's bitfield came.

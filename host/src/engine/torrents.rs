@@ -19,7 +19,7 @@ use crate::command::{AddTorrent, AddTorrentError, Answer, Command, Ticket};
 use crate::job::{DiskError, DiskJob, StorageId};
 use crate::metainfo::{Description, Magnet, Metainfo};
 use crate::peer::{Budget, Direction, Meter};
-use crate::torrent::{Begun, CandidateLimits, Candidates, Picker, Priority, Torrent, WebSeeds};
+use crate::torrent::{Begun, CandidateLimits, Candidates, Picker, Priority, Torrent, Trackers, WebSeeds};
 use crate::wire::EntryTree;
 
 impl Engine {
@@ -61,6 +61,15 @@ impl Engine {
             Command::AddPlugin(ticket, source) => {
                 let result = self.add_plugin(source).map(drop);
                 self.state.outputs.push_back(Output::Answer(ticket, Answer::Plugin(result)));
+            }
+            Command::ForceReannounce { torrent, after, tracker, ignore_min_interval } => {
+                self.force_reannounce(torrent, after, tracker, ignore_min_interval);
+            }
+            Command::ScrapeTracker { torrent, tracker } => self.scrape_tracker(torrent, tracker),
+            Command::AddTracker { torrent, url, tier } => self.add_tracker(torrent, url, tier),
+            Command::Trackers(ticket, torrent) => {
+                let trackers = self.state.tracker_status(torrent);
+                self.state.outputs.push_back(Output::Answer(ticket, Answer::Trackers(trackers)));
             }
             Command::AddTorrentExtension(torrent, extension) => {
                 self.add_torrent_extension(torrent, extension)
@@ -137,6 +146,7 @@ impl Engine {
         for (address, source) in peers {
             self.state.steps.push_back(Step::OfferPeer(torrent, address, source));
         }
+        self.update_announcing(torrent);
         torrent
     }
 
@@ -201,6 +211,7 @@ impl Engine {
         }
         self.pump();
         self.connect_peers(torrent);
+        self.update_announcing(torrent);
     }
 
     /// Changes the state, and tells everyone.
@@ -222,6 +233,7 @@ impl Engine {
         self.state.alert(AlertKind::TorrentFinished { torrent, name });
         if seed {
             self.set_state(torrent, TorrentState::SEEDING);
+            self.announce_completed(torrent);
         }
         for peer in self.state.peers_of(torrent) {
             self.state.update_interest(peer);
@@ -279,6 +291,7 @@ impl Engine {
             t.paused = true;
             t.draining = false;
             self.disconnect_all(torrent, ErrorCode::TORRENT_PAUSED);
+            self.update_announcing(torrent);
         }
     }
 
@@ -291,6 +304,7 @@ impl Engine {
         let name = t.name().to_owned();
         self.state.alert(AlertKind::FileError { torrent, name, file, error });
         self.disconnect_all(torrent, ErrorCode::DISK_ERROR);
+        self.update_announcing(torrent);
     }
 
     /// Removes a torrent: plugins first, then its peers, then its files are closed.
@@ -298,6 +312,7 @@ impl Engine {
         let Some(t) = self.state.torrent_mut(torrent).filter(|t| !t.removing) else { return };
         t.removing = true;
         let (storage, name) = (t.storage, t.name().to_owned());
+        self.update_announcing(torrent);
         self.disconnect_all(torrent, ErrorCode::TORRENT_REMOVED);
         self.pump();
         self.tell_torrent(torrent, TorrentHooks::on_removed, |p, cx| p.on_removed(cx));
@@ -339,6 +354,7 @@ impl Engine {
         let deadline = self.state.now + super::tick::ABORT_TIME;
         self.state.phase = SessionPhase::Aborting(deadline);
         self.state.timers.set(deadline, super::timers::Timer::Session);
+        self.stop_trackers();
         self.pump();
         self.continue_shutdown();
     }
@@ -372,8 +388,10 @@ impl Engine {
         self.finish_shutdown();
     }
 
-    fn finish_shutdown(&mut self) {
-        if self.state.phase == SessionPhase::Closing && self.state.by_storage.is_empty() {
+    /// Files are closed, and trackers were told: nothing is left.
+    pub(super) fn finish_shutdown(&mut self) {
+        let over = self.state.by_storage.is_empty() && self.state.trackers_are_quiet();
+        if self.state.phase == SessionPhase::Closing && over {
             self.drop_plugins();
             self.state.outputs.push_back(Output::Stopped);
         }
@@ -389,6 +407,7 @@ impl State {
         let (limits, held_by_session) = (self.candidate_limits(), self.paused);
         let hashes = *asked.description.info_hashes();
         let layout = asked.description.layout();
+        let trackers = Trackers::new(asked.description.trackers(), &mut self.rng);
         let state = match asked.description {
             Description::Magnet(_) => TorrentState::DOWNLOADING_METADATA,
             Description::Metainfo(_) => TorrentState::CHECKING_RESUME_DATA,
@@ -407,6 +426,7 @@ impl State {
         let torrent = self.insert_torrent(|handle| Torrent {
             handle,
             picker: Picker::new(layout.geometry()),
+            trackers,
             candidates: Candidates::new(limits),
             pieces_left: pieces_per_file(&layout),
             layout,

@@ -38,6 +38,14 @@ impl Description {
         }
     }
 
+    /// Tracker URLs in tiers, the first tier to be tried first (BEP 12).
+    pub fn trackers(&self) -> Vec<Vec<String>> {
+        match self {
+            Self::Magnet(magnet) => magnet.trackers.iter().map(|url| vec![url.clone()]).collect(),
+            Self::Metainfo(metainfo) => metainfo.trackers().to_vec(),
+        }
+    }
+
     /// Files, pieces and blocks: none until the info dictionary is known.
     pub fn layout(&self) -> Arc<FileLayout> {
         match self {

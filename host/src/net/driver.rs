@@ -22,13 +22,14 @@ use tokio::task::AbortHandle;
 pub(crate) use thread::start;
 
 use super::alerts::Subscribers;
+use super::http::{self, Fetches};
 use super::peer_io::{self, Flow, Socket};
 use super::post::{Mail, Post, Request};
 use super::turns::TurnMeter;
 use super::udp::UdpSockets;
 use crate::command::{Answer, PluginSource, Ticket};
 use crate::disk::DiskPool;
-use crate::engine::{Engine, Input, LookupToken, Output, SocketOperation};
+use crate::engine::{Engine, FetchRequest, FetchToken, Input, LookupToken, Output, SocketOperation};
 use crate::job::{DiskDone, DiskJob, ReadToken, StorageId};
 use crate::metainfo::BlockSpan;
 
@@ -56,6 +57,7 @@ pub(super) struct Driver {
     this: Weak<RefCell<Self>>,
     links: FxHashMap<PeerHandle, Link>,
     pub(super) udp: UdpSockets,
+    pub(super) fetches: Fetches,
     /// Connections that are to be written to before the turn ends.
     dirty: Vec<PeerHandle>,
     jobs: Vec<DiskJob>,
@@ -137,6 +139,7 @@ impl Driver {
                 this: this.clone(),
                 links: FxHashMap::default(),
                 udp: UdpSockets::default(),
+                fetches: Fetches::default(),
                 dirty: Vec::new(),
                 jobs: Vec::new(),
                 reads: VecDeque::new(),
@@ -283,6 +286,8 @@ impl Driver {
             Output::Close(peer) => self.close(peer),
             Output::Datagram { to, payload } => self.udp.send(to, &payload),
             Output::Resolve { lookup, host } => self.resolve(lookup, host),
+            Output::Fetch { fetch, request } => self.fetch(fetch, *request),
+            Output::CancelFetch(fetch) => self.fetches.cancel(fetch),
             Output::Disk(DiskJob::Read { storage, span, token }) => {
                 self.reads.push_back(Read { storage, span, token });
             }
@@ -331,6 +336,20 @@ impl Driver {
             let found = tokio::net::lookup_host((host, 0)).await.map(|all| all.map(|one| one.ip()).collect());
             this.borrow_mut().turn(|turn| turn.handle(Input::Resolved { lookup, addresses: found }));
         });
+    }
+
+    /// Fetches a document.
+    fn fetch(&mut self, fetch: FetchToken, request: FetchRequest) {
+        let Some(this) = self.this.upgrade() else { return };
+        let client = self.fetches.client(&request);
+        let task = self.spawn(async move {
+            let result = http::fetch(&client, request).await;
+            this.borrow_mut().turn(|turn| {
+                turn.fetches.over(fetch);
+                turn.handle(Input::Fetched { fetch, result });
+            });
+        });
+        self.fetches.begun(fetch, task);
     }
 
     /// Forgets a connection and ends its task. A task that ends itself in this way goes on to where it next waits.

@@ -20,6 +20,7 @@
 //! | `peer_io` | the bytes of one connection |
 //! | `listener` | accepting connections |
 //! | `udp` | datagrams |
+//! | `http` | documents that are fetched by HTTP and HTTPS |
 //! | `turns` | how long turns hold the thread |
 //! | `post`, `alerts` | what comes from, and what goes to other threads |
 //!
@@ -27,6 +28,7 @@
 
 mod alerts;
 mod driver;
+mod http;
 mod listener;
 mod peer_io;
 mod post;

@@ -43,6 +43,32 @@ impl fmt::Display for ListenInterfaces {
     }
 }
 
+/// A kind of proxy. The numbers are libtorrent's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum ProxyType {
+    /// None.
+    #[default]
+    None = 0,
+    /// SOCKS 5 (RFC 1928).
+    Socks5 = 2,
+    /// SOCKS 5 with user and password (RFC 1929).
+    Socks5Pw = 3,
+    /// HTTP, with `CONNECT` for what is not HTTP.
+    Http = 4,
+    /// The same, with user and password.
+    HttpPw = 5,
+}
+
+impl ProxyType {
+    const ALL: [(Self, &'static str); 5] = [
+        (Self::None, "none"),
+        (Self::Socks5, "socks5"),
+        (Self::Socks5Pw, "socks5_pw"),
+        (Self::Http, "http"),
+        (Self::HttpPw, "http_pw"),
+    ];
+}
+
 /// One kind of value.
 pub(super) trait Value: Sized {
     /// What bounds the values of one setting of this kind.
@@ -183,6 +209,25 @@ impl Value for ListenInterfaces {
     }
     fn text(&self) -> String {
         self.to_string()
+    }
+}
+
+impl Value for ProxyType {
+    type Limits = ();
+
+    fn parse(text: &str) -> Option<Self> {
+        let is = |(kind, name): &(Self, &str)| text == *name || text.parse() == Ok(*kind as u8);
+        Self::ALL.into_iter().find(is).map(|(kind, _)| kind)
+    }
+    fn fits(&self, (): &()) -> bool {
+        true
+    }
+    fn allowed((): &()) -> String {
+        "none, socks5, socks5_pw, http or http_pw".to_owned()
+    }
+    fn text(&self) -> String {
+        let own = Self::ALL.into_iter().find(|(kind, _)| kind == self);
+        own.map_or_else(String::new, |(_, name)| name.to_owned())
     }
 }
 

@@ -88,6 +88,8 @@ pub struct Trackers {
     ids: u32,
     /// Whether they are to know of us.
     announcing: bool,
+    /// Whether the download was completed before.
+    completed: bool,
     /// By which they know us again.
     pub key: u32,
     /// When the next announce is planned for, on the session's heap of deadlines.
@@ -172,19 +174,23 @@ impl Trackers {
         }
     }
 
-    /// From now on nobody is to know of us.
-    pub fn stop(&mut self) {
+    /// From now on nobody is to know of us. Without a goodbye, those who do are left to find out.
+    pub fn stop(&mut self, says_goodbye: bool) {
         self.announcing = false;
-        self.list
-            .iter_mut()
-            .filter(|tracker| tracker.fails > 0)
-            .for_each(|tracker| tracker.completed = false);
+        for tracker in &mut self.list {
+            tracker.completed &= tracker.fails == 0;
+            tracker.started &= says_goodbye;
+        }
     }
 
-    /// The download was completed: those who knew us before are told.
+    /// The download was completed: those who knew us before are told, the first time.
     pub fn complete(&mut self) {
-        let knows = |tracker: &&mut Tracker| tracker.started || tracker.asked == Some(AnnounceEvent::Started);
-        self.list.iter_mut().filter(knows).for_each(|tracker| tracker.completed = true);
+        if std::mem::replace(&mut self.completed, true) {
+            return;
+        }
+        for tracker in &mut self.list {
+            tracker.completed = tracker.started || tracker.asked == Some(AnnounceEvent::Started);
+        }
     }
 
     /// Those that are to be asked as soon as they may be: of each tier the first that works and those in front of it, and

@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use pilotfish_plugin::{PeerHandle, PluginId, TorrentHandle, TorrentState, Userdata};
 
-use super::{Candidates, Picker, WebSeeds};
+use super::{Candidates, Picker, Trackers, WebSeeds};
 use crate::command::TorrentLimits;
 use crate::job::StorageId;
 use crate::metainfo::{Description, FileLayout, Geometry, PieceIndex};
@@ -54,6 +54,8 @@ pub struct Torrent {
     pub check_failed: bool,
     /// Which pieces and blocks are there, asked for, or wanted.
     pub picker: Picker<PeerHandle>,
+    /// Whom it announces itself to.
+    pub trackers: Trackers,
     /// Peers that could be connected to.
     pub candidates: Candidates<PeerHandle>,
     /// Servers that have its files.

@@ -46,6 +46,18 @@ impl Content {
         Self::made(seed, &[length], CreateOptions { private: true, ..options(piece_length) })
     }
 
+    /// As [`random`](Self::random), with trackers in tiers.
+    pub fn tracked(seed: u64, length: usize, piece_length: u32, tiers: &[&[&str]]) -> Self {
+        let trackers = owned(tiers);
+        Self::made(seed, &[length], CreateOptions { trackers, ..options(piece_length) })
+    }
+
+    /// The same, but private (BEP 27).
+    pub fn tracked_privately(seed: u64, length: usize, piece_length: u32, tiers: &[&[&str]]) -> Self {
+        let trackers = owned(tiers);
+        Self::made(seed, &[length], CreateOptions { trackers, private: true, ..options(piece_length) })
+    }
+
     /// A torrent of several files of random data.
     pub fn folder(seed: u64, lengths: &[usize], piece_length: u32) -> Self {
         Self::made(seed, lengths, options(piece_length))
@@ -100,6 +112,10 @@ pub(super) fn number(offset: u64) -> [u8; 8] {
 /// Whether a numbered block is right; looks at its first bytes only.
 pub(super) fn is_numbered(offset: u64, data: &Bytes) -> bool {
     data.starts_with(&number(offset))
+}
+
+fn owned(tiers: &[&[&str]]) -> Vec<Vec<String>> {
+    tiers.iter().map(|tier| tier.iter().map(|url| (*url).to_owned()).collect()).collect()
 }
 
 fn options(piece_length: u32) -> CreateOptions {

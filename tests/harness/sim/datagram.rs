@@ -26,6 +26,9 @@ impl Sim {
         if self.tap.is_some() {
             self.datagrams.push((from, (address, payload.clone())));
         }
+        if self.ask_tracker(from, address, &payload) {
+            return;
+        }
         let to = self.nodes.iter().position(|node| node.address == address && !node.stopped).map(NodeId);
         // Nobody says that nobody is there.
         let Some(to) = to else { return };

@@ -1,7 +1,6 @@
 //! One engine, its disk, and what the driver does for it.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
-use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -129,10 +128,11 @@ impl Sim {
             Output::Close(peer) => self.close(id, peer),
             Output::Datagram { to, payload } => self.send_datagram(id, to, payload),
             Output::Resolve { lookup, host } => {
-                let known = host.parse().map(|ip| vec![ip]).ok().or_else(|| self.names.get(&host).cloned());
-                let addresses = known.ok_or_else(|| io::ErrorKind::NotFound.into());
+                let addresses = self.look_up(&host);
                 self.handle(id, Input::Resolved { lookup, addresses });
             }
+            Output::Fetch { fetch, request } => self.fetch(id, fetch, &request),
+            Output::CancelFetch(fetch) => self.cancel_fetch(id, fetch),
             Output::Disk(job) => {
                 let outcome = self.nodes[id.0].disk.submit(job);
                 self.after_disk(id, outcome);

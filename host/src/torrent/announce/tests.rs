@@ -200,7 +200,7 @@ fn completed_is_told_once_and_only_to_those_who_knew_us_before() {
     talk.wait();
     assert_eq!(talk.due(), said("a", AnnounceEvent::None));
     talk.reply("a");
-    talk.trackers.stop();
+    talk.trackers.stop(true);
     assert_eq!(
         talk.due(),
         [("a".to_owned(), AnnounceEvent::Stopped), ("b".to_owned(), AnnounceEvent::Stopped)]
@@ -215,7 +215,7 @@ fn completed_waits_for_started_and_comes_before_stopped() {
     assert_eq!(talk.due(), []);
     talk.reply("a");
     assert_eq!(talk.due(), said("a", AnnounceEvent::Completed));
-    talk.trackers.stop();
+    talk.trackers.stop(true);
     assert_eq!(talk.due(), []);
     talk.reply("a");
     assert_eq!(talk.due(), said("a", AnnounceEvent::Stopped));
@@ -230,7 +230,7 @@ fn stopped_is_told_to_those_who_know_of_us_and_only_once() {
     talk.fail("a");
     talk.due();
     talk.reply("b");
-    talk.trackers.stop();
+    talk.trackers.stop(true);
     assert_eq!(talk.due(), said("b", AnnounceEvent::Stopped));
     talk.fail("b");
     assert_eq!((talk.due(), talk.trackers.next_deadline(&POLICY)), (vec![], None));
@@ -245,7 +245,7 @@ fn stopped_is_told_to_those_who_know_of_us_and_only_once() {
 fn a_start_that_was_answered_after_the_stop_is_taken_back() {
     let mut talk = Talk::new(&[&["a"]]);
     talk.due();
-    talk.trackers.stop();
+    talk.trackers.stop(true);
     assert_eq!(talk.due(), []);
     talk.reply("a");
     assert_eq!(talk.due(), said("a", AnnounceEvent::Stopped));

@@ -148,6 +148,9 @@ pub enum TrackerError {
     /// The tracker does not offer it.
     #[error("the tracker's URL has no counterpart for scraping")]
     NoScrape,
+    /// The tracker speaks UDP, which does not go through a proxy.
+    #[error("a tracker cannot be reached by UDP through a proxy")]
+    NoUdp,
     /// No answer came in time.
     #[error("the tracker did not answer in time")]
     TimedOut,

@@ -78,12 +78,8 @@ pub fn scrape(connection: u64, transaction: u32, info_hash: &[u8; 20]) -> Vec<u8
     packet
 }
 
-/// Whether a datagram may be a tracker's: other protocols on the port begin with other bytes.
-pub fn is_reply(packet: &[u8]) -> bool {
-    transaction(packet).is_some()
-}
-
-/// The number of the question that a datagram answers.
+/// The number of the question that a datagram answers, if it may be a tracker's: other protocols on the port begin with other
+/// bytes.
 pub fn transaction(packet: &[u8]) -> Option<u32> {
     let [0, 0, 0, action, a, b, c, d, ..] = packet else { return None };
     (u32::from(*action) <= ERROR).then_some(u32::from_be_bytes([*a, *b, *c, *d]))
@@ -218,7 +214,7 @@ mod tests {
         for other in
             [b"d1:ad2:id20:".as_slice(), b"\x41\x02\0\0\0\0\0\0", b"\0\0\0\x04\0\0\0\0", b"\0\0\0", b""]
         {
-            assert!(!is_reply(other));
+            assert_eq!(transaction(other), None);
         }
     }
 
