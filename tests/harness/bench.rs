@@ -1,20 +1,26 @@
 //! What the benchmarks share: rounds that alternate, medians, ratios, and what the operating system counts.
 
 mod lone;
+mod measured;
+mod payload;
 mod process;
+mod raw_peer;
 
 use std::fmt::Display;
 use std::time::Instant;
 
 pub use lone::Lone;
-pub use process::{Usage, resident_bytes, thread_seconds};
+pub use measured::{Ended, Measured};
+pub use payload::Payload;
+pub use process::{Usage, machine_seconds, resident_bytes, thread_seconds};
+pub use raw_peer::{Drained, RawSeed, drain, wait_for_seed};
 
 /// What one variant of a measured thing cost, round by round.
-pub struct Series {
+pub struct Series<T = f64> {
     /// What it is.
     pub name: String,
-    /// One figure a round.
-    pub figures: Vec<f64>,
+    /// One figure, or several that belong together, for each round.
+    pub figures: Vec<T>,
 }
 
 impl Series {
@@ -41,11 +47,11 @@ pub fn median(figures: &[f64]) -> f64 {
 }
 
 /// One variant: its name, and one round of it, which answers with its figure.
-pub type Variant<'a> = (String, Box<dyn FnMut() -> f64 + 'a>);
+pub type Variant<'a, T = f64> = (String, Box<dyn FnMut() -> T + 'a>);
 
 /// Runs the variants in turns, so that whatever else the machine does disturbs all of them alike. The order is turned round
 /// every other time.
-pub fn alternate(rounds: usize, mut variants: Vec<Variant<'_>>) -> Vec<Series> {
+pub fn alternate<T>(rounds: usize, mut variants: Vec<Variant<'_, T>>) -> Vec<Series<T>> {
     let mut series: Vec<_> =
         variants.iter().map(|(name, _)| Series { name: name.clone(), figures: Vec::new() }).collect();
     for round in 0..rounds {
@@ -56,6 +62,17 @@ pub fn alternate(rounds: usize, mut variants: Vec<Variant<'_>>) -> Vec<Series> {
         }
     }
     series
+}
+
+/// A number that the user may set in the environment.
+pub fn from_environment(name: &str, default: usize) -> usize {
+    std::env::var(name)
+        .map_or(default, |value| value.parse().unwrap_or_else(|error| panic!("{name}={value}: {error}")))
+}
+
+/// What the command line of a benchmark names, such as the parts that are to run; cargo's own options apart.
+pub fn arguments() -> Vec<String> {
+    std::env::args().skip(1).filter(|argument| !argument.starts_with("--")).collect()
 }
 
 /// Nanoseconds for each of `times` calls.
