@@ -1,7 +1,11 @@
-//! What hooks cost: a call by itself, beside a virtual call of C++; and a message that a session of plugins hears of.
+//! What hooks cost: a call by itself, beside a virtual call of C++; a message that a session of plugins hears of; and a whole
+//! download.
 //!
-//! `cargo bench -p pilotfish-tests --bench hooks`, with a C++ compiler as `c++`.
+//! `cargo bench -p pilotfish-tests --bench hooks -- [calls] [messages] [downloads]`, without names all three; with a C++ compiler
+//! as `c++`, and valgrind.
 #![allow(clippy::unwrap_used, missing_docs, reason = "a benchmark that cannot run says so by failing")]
+
+mod download;
 
 use std::hint::black_box;
 use std::path::PathBuf;
@@ -15,7 +19,7 @@ use pilotfish_plugin::{
     SessionPlugin, TorrentBox, TorrentContext, TorrentHandle, TorrentPlugin, Userdata, Verdict, hooks,
 };
 use pilotfish_tests::bare_host::{BareHost, PEER, PLUGIN};
-use pilotfish_tests::bench::{Lone, Series, Variant, alternate, nanoseconds, row, title};
+use pilotfish_tests::bench::{Lone, Series, Variant, alternate, arguments, nanoseconds, row, title};
 use pilotfish_tests::busy;
 use pilotfish_tests::sim::Content;
 
@@ -26,8 +30,17 @@ const MESSAGES: u32 = 1_000;
 const READS: u32 = 200;
 
 fn main() {
-    calls();
-    messages();
+    let arguments = arguments();
+    if let Some((download::ROLE, rest)) = arguments.split_first().map(|(role, rest)| (&**role, rest)) {
+        return download::leech(rest);
+    }
+    let parts: [(&str, fn()); 3] =
+        [("calls", calls), ("messages", messages), ("downloads", download::downloads)];
+    for (name, part) in parts {
+        if arguments.is_empty() || arguments.iter().any(|argument| argument == name) {
+            part();
+        }
+    }
 }
 
 /// Calls of one hook through its chain, without an engine.
