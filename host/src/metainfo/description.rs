@@ -61,6 +61,12 @@ impl From<Metainfo> for Description {
     }
 }
 
+impl From<Box<Magnet>> for Description {
+    fn from(magnet: Box<Magnet>) -> Self {
+        Self::Magnet(magnet)
+    }
+}
+
 impl From<Magnet> for Description {
     fn from(magnet: Magnet) -> Self {
         Self::Magnet(Box::new(magnet))

@@ -1,7 +1,7 @@
 //! What a torrent is made of, before anything is downloaded: its names, pieces, files and hashes, and where to ask.
 //!
 //! [`Metainfo`] is a torrent file that has been read and found usable; a [`Magnet`] is a link that names one; a
-//! [`Creator`] makes one. Nothing here opens a file.
+//! [`Creator`] makes one; a [`Resume`] is what was known of its files last time. Nothing here opens a file.
 
 mod create;
 mod description;
@@ -10,6 +10,7 @@ mod hash;
 mod info_v1;
 mod layout;
 mod magnet;
+pub mod resume;
 
 use std::fmt;
 use std::sync::Arc;
@@ -27,6 +28,7 @@ pub use layout::{
     BLOCK_SIZE, BlockSpan, FileEntry, FileLayout, FileSpan, Geometry, MAX_PIECE_LENGTH, PieceIndex,
 };
 pub use magnet::Magnet;
+pub use resume::{Resume, ResumeError};
 
 /// A torrent whose info dictionary is known. What peers need is shared, not copied.
 #[derive(Clone)]
@@ -76,6 +78,14 @@ impl Metainfo {
     pub fn from_info(info_bytes: Bytes) -> Result<Self, MetainfoError> {
         let info = info_v1::Info::parse(&Document::parse(&info_bytes, Limits::TORRENT)?.dict()?)?;
         Ok(Self { info_hashes: hashes_of(&info_bytes), info_bytes, info, outer: Outer::default() })
+    }
+
+    /// With the trackers and web seeds that a link to it names.
+    #[must_use]
+    pub fn told_by(mut self, magnet: &Magnet) -> Self {
+        self.outer.trackers = magnet.trackers.iter().map(|tracker| vec![tracker.clone()]).collect();
+        self.outer.web_seeds.clone_from(&magnet.web_seeds);
+        self
     }
 
     /// The torrent's names. Of a hybrid torrent, for now, its v1 name only.
