@@ -133,6 +133,10 @@ alerts! {
     BlockTimeout = 29, "block_timeout", PEER { torrent: TorrentHandle, peer: PeerHandle, address: SocketAddr } => "{address}: a request timed out";
     /// A block came that was not asked for.
     UnwantedBlock = 32, "unwanted_block", PEER { torrent: TorrentHandle, peer: PeerHandle, address: SocketAddr, piece: PieceIndex, start: u32 } => "{address}: sent a block that was not asked for: piece {piece} at {start}";
+    /// A torrent's resume data was handed out.
+    SaveResumeData = 37, "save_resume_data", STORAGE { torrent: TorrentHandle, name: String } => "{name}: resume data is ready";
+    /// A torrent has no resume data now.
+    SaveResumeDataFailed = 38, "save_resume_data_failed", STORAGE { torrent: TorrentHandle, name: String, error: String } => "{name}: no resume data: {error}";
     /// A torrent was paused.
     TorrentPaused = 39, "torrent_paused", STATUS { torrent: TorrentHandle, name: String } => "{name}: paused";
     /// A torrent was resumed.
@@ -153,6 +157,8 @@ alerts! {
     ListenFailed = 48, "listen_failed", ERROR { address: String, error: String } => "cannot listen on {address}: {error}";
     /// An address is listened on.
     ListenSucceeded = 49, "listen_succeeded", STATUS { address: SocketAddr } => "listening on {address}";
+    /// What was known of a torrent's files does not fit them: what may be wrong is hashed.
+    FastresumeRejected = 53, "fastresume_rejected", ERROR { torrent: TorrentHandle, name: String, file: String, error: String } => "{name}: the record of its files does not fit, so they are checked: {error}";
     /// A peer was kept out.
     PeerBlocked = 54, "peer_blocked", IP_BLOCK { torrent: TorrentHandle, address: SocketAddr, reason: String } => "{address}: blocked by the {reason}";
     /// A torrent was added, or could not be.

@@ -1,6 +1,6 @@
 //! What the embedding program's threads may ask of the engine. Commands are queued and carried out in the tick.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,7 +13,7 @@ use pilotfish_plugin::{
 };
 
 use crate::ip_filter::IpFilter;
-use crate::metainfo::{Description, InfoHashes};
+use crate::metainfo::{Description, InfoHashes, Resume};
 
 /// One request. Those with an answer name a [`Ticket`].
 #[derive(Debug)]
@@ -90,6 +90,8 @@ pub enum Command {
     },
     /// Which addresses are let in from now on; connections to others are closed.
     SetIpFilter(Arc<IpFilter>),
+    /// Sets the priorities of a torrent's files, 0 (not wanted) to 7; its pieces follow.
+    PrioritizeFiles(TorrentHandle, Vec<u8>),
     /// Pauses or resumes the session.
     PauseSession(bool),
     /// Has a torrent's trackers asked again, sooner than they would be.
@@ -131,6 +133,13 @@ pub enum Command {
     Status(Ticket, TorrentHandle),
     /// What plugins want to keep; answered by [`Answer::State`].
     SaveState(Ticket),
+    /// What is known of a torrent's files, for its next start; answered by [`Answer::ResumeData`].
+    SaveResumeData(Ticket, TorrentHandle, SaveResumeFlags),
+    /// The same of all torrents, at the end of the session: answered by [`Answer::AllResumeData`] right before
+    /// [`Output::Stopped`], when everything is written.
+    ///
+    /// [`Output::Stopped`]: crate::engine::Output::Stopped
+    SaveResumeDataAtEnd(Ticket, SaveResumeFlags),
     /// Plugins learn that the session shuts down, everything is closed, and [`Output::Stopped`] follows.
     ///
     /// [`Output::Stopped`]: crate::engine::Output::Stopped
@@ -160,6 +169,53 @@ pub enum Answer {
     Trackers(Option<Vec<TrackerStatus>>),
     /// Per plugin, the bencoded dictionary that it keeps.
     State(Vec<(String, Vec<u8>)>),
+    /// What is known of a torrent. `None` if nothing of what was asked for has changed, its files are being checked, or it is
+    /// gone.
+    ResumeData(Option<Box<Resume>>),
+    /// What is known of each torrent of which anything is.
+    AllResumeData(Vec<Resume>),
+}
+
+/// What resume data should hold, and on which condition it is wanted (libtorrent's `save_resume_flags_t`, with its bits).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SaveResumeFlags(pub u8);
+
+impl SaveResumeFlags {
+    /// Whatever happened, without the info dictionary.
+    pub const NONE: Self = Self(0);
+    /// The info dictionary too, so that a magnet link need not be asked about again.
+    pub const SAVE_INFO_DICT: Self = Self(1 << 1);
+    /// Only if anything changed since the last record.
+    pub const ONLY_IF_MODIFIED: Self = Self(Self::CONDITIONS);
+    /// Only if payload was sent or received, or if other conditions are fulfilled that are given.
+    pub const IF_COUNTERS_CHANGED: Self = Self(1 << 3);
+    /// As before, if blocks were written, or pieces found to be right or wrong.
+    pub const IF_DOWNLOAD_PROGRESS: Self = Self(1 << 4);
+    /// As before, if other files or pieces are wanted.
+    pub const IF_CONFIG_CHANGED: Self = Self(1 << 5);
+    /// As before, if the torrent was paused, resumed or finished.
+    pub const IF_STATE_CHANGED: Self = Self(1 << 6);
+
+    const CONDITIONS: u8 = 0b111 << 3 | 1 << 6;
+
+    /// Whether all of `other` is in it.
+    pub fn contains(self, other: Self) -> bool {
+        self.0 & other.0 == other.0
+    }
+
+    /// Whether a record is wanted after these changes.
+    pub fn are_met_by(self, changed: Self) -> bool {
+        let conditions = self.0 & Self::CONDITIONS;
+        conditions == 0 || conditions & changed.0 != 0
+    }
+}
+
+impl std::ops::BitOr for SaveResumeFlags {
+    type Output = Self;
+
+    fn bitor(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
 }
 
 /// A torrent to be added (libtorrent's `add_torrent_params`).
@@ -183,6 +239,16 @@ pub struct AddTorrent {
     pub extensions: Vec<TorrentExtension>,
     /// Stop after the check: neither connect nor download (for `verify`).
     pub check_only: bool,
+    /// The priority of each file, 0 (not wanted) to 7; those beyond the end of the list are wanted. With a link, it counts once
+    /// there are files, and in the place of what the link selects.
+    pub file_priorities: Vec<u8>,
+    /// The priority of each piece, in the place of those that follow from files. Not with a link.
+    pub piece_priorities: Vec<u8>,
+    /// Addresses that are banned.
+    pub banned_peers: Vec<IpAddr>,
+    /// What was known of its files last time. It says which pieces are there, how much was sent and received before, and
+    /// when the torrent was added; everything else is as the fields above say.
+    pub resume: Option<Box<Resume>>,
 }
 
 impl AddTorrent {
@@ -199,6 +265,29 @@ impl AddTorrent {
             userdata: Userdata(0),
             extensions: Vec::new(),
             check_only: false,
+            file_priorities: Vec::new(),
+            piece_priorities: Vec::new(),
+            banned_peers: Vec::new(),
+            resume: None,
+        }
+    }
+
+    /// The torrent as it was when `resume` was made (libtorrent's `read_resume_data`): its folder, peers, bans and priorities, and
+    /// whether it was paused. Where the record has the metadata of a link, the torrent begins with it.
+    ///
+    /// Before the session gets it, [`Resume::opened`] should be written down: see [`crate::metainfo::resume`].
+    pub fn from_resume(description: impl Into<Description>, resume: Resume) -> Self {
+        let description = resume.describe(description.into());
+        let peers = resume.peers.iter().map(|peer| (*peer, PeerSource::RESUME_DATA));
+        Self {
+            save_path: Some(resume.save_path.clone().into()),
+            paused: resume.paused,
+            peers: peers.collect(),
+            file_priorities: resume.file_priorities.clone(),
+            piece_priorities: resume.piece_priorities.clone(),
+            banned_peers: resume.banned_peers.clone(),
+            resume: Some(Box::new(resume)),
+            ..Self::new(description)
         }
     }
 }
@@ -337,6 +426,10 @@ pub struct TorrentStatus {
     pub total: u64,
     /// Verified bytes.
     pub total_done: u64,
+    /// Bytes of the pieces that are wanted.
+    pub total_wanted: u64,
+    /// Verified bytes of those.
+    pub total_wanted_done: u64,
     /// Of a check, the pieces that have been looked at.
     pub pieces_checked: u32,
     /// Pieces that are there.
@@ -357,6 +450,14 @@ pub struct TorrentStatus {
     pub total_failed_bytes: u64,
     /// Bytes that came twice, or unasked.
     pub total_redundant_bytes: u64,
+    /// Payload received since the torrent was first added, bytes.
+    pub all_time_download: u64,
+    /// Payload sent since the torrent was first added, bytes.
+    pub all_time_upload: u64,
+    /// When it was first added, in seconds since 1970.
+    pub added_time: i64,
+    /// When it was finished, in seconds since 1970; 0 if it is not.
+    pub completed_time: i64,
     /// Connections.
     pub num_peers: u32,
     /// Connections to seeds.

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use crate::metainfo::resume::Stamps;
 use crate::metainfo::{BlockSpan, FileLayout, InfoHashes, Metainfo, MetainfoError, PieceHashes, PieceIndex};
 
 /// Names one torrent's files for as long as they are open. Chosen by the engine, never reused.
@@ -36,6 +37,29 @@ pub enum DiskJob {
     Check {
         /// Whose files.
         storage: StorageId,
+    },
+    /// As [`Check`](Self::Check), of some pieces only.
+    CheckPieces {
+        /// Whose files.
+        storage: StorageId,
+        /// The pieces that are hashed.
+        pieces: Vec<PieceIndex>,
+        /// Pieces that are hashed too, unless there is a hole in them: nothing was written there.
+        written: Vec<PieceIndex>,
+    },
+    /// Looks what the files are like; answered by [`DiskDone::Stamped`]. What was written, and answered, before is seen.
+    Stamp {
+        /// Whose files.
+        storage: StorageId,
+    },
+    /// Takes a record's word for what is on disk. Touches no file, and is not answered.
+    Restore {
+        /// Whose files.
+        storage: StorageId,
+        /// Pieces that are right.
+        pieces: Vec<PieceIndex>,
+        /// Of other pieces, which blocks are written: not all of them.
+        unfinished: Vec<(PieceIndex, Vec<bool>)>,
     },
     /// Writes one block. When every block of the piece has been written, the piece is hashed without being asked for:
     /// [`DiskDone::Written`] per block or run of blocks, then [`DiskDone::Hashed`] once per piece.
@@ -107,6 +131,13 @@ pub enum DiskDone {
         storage: StorageId,
         /// The first file that could not be read although it exists.
         result: Result<(), DiskError>,
+    },
+    /// What the files are like.
+    Stamped {
+        /// Whose files.
+        storage: StorageId,
+        /// Each of them. One that cannot be looked at is as good as missing.
+        stamps: Stamps,
     },
     /// A run of blocks is in the file (or failed), and its buffers are free again.
     Written {

@@ -38,7 +38,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::sync_channel;
+use std::sync::mpsc::{Receiver, sync_channel};
 use std::thread::{self, JoinHandle, ThreadId};
 use std::time::Duration;
 
@@ -48,10 +48,11 @@ use pilotfish_plugin::{AlertCategory, ConnectionType, PeerHandle, PeerSource, Pi
 
 use crate::alert::Alert;
 use crate::command::{
-    AddTorrent, AddTorrentError, Answer, Command, OpenPlugin, PluginSource, Ticket, TorrentExtension,
-    TorrentLimit, TorrentStatus, TrackerStatus,
+    AddTorrent, AddTorrentError, Answer, Command, OpenPlugin, PluginSource, SaveResumeFlags, Ticket,
+    TorrentExtension, TorrentLimit, TorrentStatus, TrackerStatus,
 };
 use crate::ip_filter::IpFilter;
+use crate::metainfo::Resume;
 use crate::net::{self, AlertBox, NetError, Post, Request, Subscribers, TurnMeter};
 pub use crate::net::{Durations, Turns};
 use crate::plugins::{PluginLibrary, builtin};
@@ -411,6 +412,12 @@ impl Session {
         self.tell(Command::SetIpFilter(Arc::new(filter)));
     }
 
+    /// Sets the priorities of a torrent's files, each from 0 (not wanted) to 7; those beyond the end of the list are wanted. Its
+    /// pieces follow.
+    pub fn prioritize_files(&self, torrent: TorrentHandle, priorities: Vec<u8>) {
+        self.tell(Command::PrioritizeFiles(torrent, priorities));
+    }
+
     /// Pauses all torrents, whatever each of them is set to.
     pub fn pause(&self) {
         self.tell(Command::PauseSession(true));
@@ -471,6 +478,36 @@ impl Session {
         }
     }
 
+    /// What is known of a torrent's files, to be written down for [`AddTorrent::resume`] of its next start. Waits for the disk,
+    /// and if the torrent is paused or finished for what is still being written; nothing else does. `None` if it has not
+    /// changed as `flags` ask, its files are being checked, or it is gone.
+    ///
+    /// # Errors
+    /// The session has ended.
+    pub fn save_resume_data(
+        &self,
+        torrent: TorrentHandle,
+        flags: SaveResumeFlags,
+    ) -> Result<Option<Resume>, SessionError> {
+        match self.ask(|ticket| Command::SaveResumeData(ticket, torrent, flags))? {
+            Answer::ResumeData(resume) => Ok(resume.map(|resume| *resume)),
+            _ => Err(SessionError::Closed),
+        }
+    }
+
+    /// [Ends](Self::shutdown) the session, and returns what is known of each torrent once everything is written.
+    ///
+    /// # Errors
+    /// The session had ended before.
+    pub fn shutdown_with_resume_data(&self, flags: SaveResumeFlags) -> Result<Vec<Resume>, SessionError> {
+        let answer = self.request(|ticket| Command::SaveResumeDataAtEnd(ticket, flags));
+        self.shutdown();
+        match answer.recv().map_err(|_| SessionError::Closed)? {
+            Answer::AllResumeData(records) => Ok(records),
+            _ => Err(SessionError::Closed),
+        }
+    }
+
     /// Ends the session, and waits until it has: plugins have finished (they have two seconds), trackers that know of us have
     /// heard that we stop (they have the setting `stop_tracker_timeout`), connections are closed, and what was downloaded is
     /// with the operating system. Alerts that are left can still be taken.
@@ -483,11 +520,15 @@ impl Session {
     }
 
     fn ask(&self, command: impl FnOnce(Ticket) -> Command) -> Result<Answer, SessionError> {
+        // Wherever the request ends unanswered, its sender is dropped.
+        self.request(command).recv().map_err(|_| SessionError::Closed)
+    }
+
+    fn request(&self, command: impl FnOnce(Ticket) -> Command) -> Receiver<Answer> {
         let ticket = Ticket(self.running.next_ticket.fetch_add(1, Ordering::Relaxed));
         let (caller, answer) = sync_channel(1);
         self.running.post.command(Request { command: command(ticket), answer: Some((ticket, caller)) });
-        // Wherever the request ends unanswered, its sender is dropped.
-        answer.recv().map_err(|_| SessionError::Closed)
+        answer
     }
 }
 

@@ -11,7 +11,7 @@ use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant};
 
 use pilotfish::command::{
-    AddTorrent, Answer, Command, PluginSource, Ticket, TorrentExtension, TorrentStatus,
+    AddTorrent, Answer, Command, PluginSource, SaveResumeFlags, Ticket, TorrentExtension, TorrentStatus,
 };
 use pilotfish::engine::{Engine, EngineConfig, Input, Output, SocketOperation};
 use pilotfish::peer::as_piece;
@@ -35,6 +35,7 @@ pub(crate) struct World {
     rng: StdRng,
     engine: Engine,
     shared: Arc<Shared>,
+    epoch: Instant,
     now: Instant,
     woken: Arc<AtomicBool>,
     disk: Disk,
@@ -113,6 +114,7 @@ impl World {
             rng,
             engine,
             shared,
+            epoch: now,
             now,
             woken,
             disk,
@@ -283,7 +285,7 @@ impl World {
             self.now = self.now.max(next);
             if disk == Some(next) {
                 let Some((_, visit)) = self.visits.pop_first() else { break };
-                let outcome = self.disk.carry_out(visit);
+                let outcome = self.disk.carry_out(visit, self.now - self.epoch);
                 self.after_disk(outcome);
             } else {
                 self.handle(Input::Timeout);
@@ -376,7 +378,7 @@ impl World {
             n => self.torrents[self.rng.random_range(0..n)],
         };
         let ticket = Ticket(self.number());
-        let command = match self.rng.random_range(0..16) {
+        let command = match self.rng.random_range(0..17) {
             0 => {
                 let content = &contents()[self.rng.random_range(0..contents().len())];
                 let shared = self.shared.clone();
@@ -415,7 +417,8 @@ impl World {
             }
             14 if self.rng.random_bool(0.2) => return self.add_plugin(&format!("plugin {}", ticket.0)),
             14 => Command::Status(ticket, torrent),
-            _ => Command::SaveState(ticket),
+            15 => Command::SaveState(ticket),
+            _ => Command::SaveResumeData(ticket, torrent, SaveResumeFlags(self.rng.random())),
         };
         self.command(command);
     }

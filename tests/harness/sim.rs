@@ -22,8 +22,11 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use pilotfish::alert::AlertKind;
-use pilotfish::command::{AddTorrent, Answer, Command, OpenPlugin, PluginSource, Ticket, TorrentStatus};
+use pilotfish::command::{
+    AddTorrent, Answer, Command, OpenPlugin, PluginSource, SaveResumeFlags, Ticket, TorrentStatus,
+};
 use pilotfish::engine::{FetchError, FetchRequest, FetchToken, Fetched, Input};
+use pilotfish::metainfo::Resume;
 use pilotfish::plugins::PluginLibrary;
 use pilotfish::settings::Settings;
 use pilotfish_plugin::{
@@ -213,7 +216,7 @@ impl Sim {
         self.add_as(node, AddTorrent::new(content.metainfo.clone()))
     }
 
-    /// Adds a torrent as told.
+    /// Adds a torrent, with everything that there is to say about it.
     pub fn add_as(&mut self, node: NodeId, torrent: AddTorrent) -> TorrentHandle {
         match self.ask(node, |ticket| Command::AddTorrent(ticket, Box::new(torrent))) {
             Answer::Added(added) => added.unwrap(),
@@ -252,6 +255,33 @@ impl Sim {
         let ticket = Ticket(self.tickets);
         self.command(node, command(ticket));
         self.nodes[node.0].answers.remove(&ticket).expect("no answer")
+    }
+
+    /// A command whose answer may take a while.
+    pub fn ask_and_wait(&mut self, node: NodeId, command: impl FnOnce(Ticket) -> Command) -> Answer {
+        self.tickets += 1;
+        let ticket = Ticket(self.tickets);
+        self.command(node, command(ticket));
+        self.run_until(Duration::from_secs(60), |sim| sim.nodes[node.0].answers.contains_key(&ticket));
+        self.nodes[node.0].answers.remove(&ticket).expect("no answer")
+    }
+
+    /// The answer to a command, once it is there.
+    pub fn answer(&mut self, node: NodeId, ticket: Ticket) -> Option<Answer> {
+        self.nodes[node.0].answers.remove(&ticket)
+    }
+
+    /// What is to be written down of a torrent.
+    pub fn resume_data(
+        &mut self,
+        node: NodeId,
+        torrent: TorrentHandle,
+        flags: SaveResumeFlags,
+    ) -> Option<Box<Resume>> {
+        match self.ask_and_wait(node, |ticket| Command::SaveResumeData(ticket, torrent, flags)) {
+            Answer::ResumeData(resume) => resume,
+            other => panic!("no resume data, but {other:?}"),
+        }
     }
 
     /// A torrent's figures.

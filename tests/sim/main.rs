@@ -22,6 +22,7 @@ mod plugins;
 mod rate_limits;
 mod reads;
 mod registration;
+mod resume;
 mod session;
 mod speed;
 mod stranger;

@@ -2,11 +2,13 @@
 
 use std::io::ErrorKind;
 
+use super::schedule::Holes;
 use super::storage::{Access, Storage};
 use crate::job::DiskError;
 use crate::metainfo::{BlockSpan, PieceIndex};
 
-/// Hashes one piece, through `chunk`. Where a file is missing or too short the piece is not there, and nothing is hashed.
+/// Hashes one piece, through `chunk`. Where a file is missing or too short, or has a hole if that matters, the piece is not
+/// there, and nothing is hashed.
 ///
 /// # Errors
 /// Names the file that exists, but cannot be read.
@@ -14,10 +16,11 @@ pub(super) fn is_right(
     storage: &Storage,
     access: &mut Access<'_>,
     piece: PieceIndex,
+    holes: Holes,
     chunk: &mut [u8],
 ) -> Result<bool, DiskError> {
     let whole = storage.layout().geometry().whole(piece);
-    if !access.holds(whole)? {
+    if !access.holds(whole)? || (holes == Holes::Missing && access.has_hole(whole)?) {
         return Ok(false);
     }
     let mut hasher = storage.hashes().hasher();

@@ -229,6 +229,20 @@ pub(super) fn write_all_at(file: &File, mut data: &mut [IoSlice<'_>], mut offset
     Ok(())
 }
 
+/// Whether a part of a file has a hole: some of it was never written. False where that cannot be told.
+#[cfg(target_os = "linux")]
+pub(super) fn has_hole(file: &File, offset: u64, len: u32) -> bool {
+    // Everything here reads and writes at positions of its own, so nobody minds that the file's position moves.
+    let hole = rustix::fs::seek(file, rustix::fs::SeekFrom::Hole(offset));
+    hole.is_ok_and(|hole| hole < offset + u64::from(len))
+}
+
+/// As if there was none.
+#[cfg(not(target_os = "linux"))]
+pub(super) fn has_hole(_: &File, _: u64, _: u32) -> bool {
+    false
+}
+
 #[cfg(unix)]
 mod positioned {
     use std::fs::File;

@@ -12,6 +12,7 @@
 //!   regular files and their folders. Reading does follow links: they are the user's own.
 //! * A check yields to everything else. Closing its storage, or shutting down, ends it after the pieces in progress: the
 //!   rest is not reported, and `CheckFinished` still comes.
+//! * A [`Stamp`](crate::job::DiskJob::Stamp) sees every write that was answered before it was asked for.
 //! * A piece that is known to be right is not written again unless it is forgotten; nor is a block that came twice.
 //! * Padding (BEP 47) is never on disk: it reads as zeros.
 //!
@@ -35,3 +36,4 @@ mod tests;
 
 pub use files::OPEN_FILES;
 pub use pool::DiskPool;
+pub use storage::{boot, nanoseconds};

@@ -11,7 +11,7 @@ use super::files::OpenFiles;
 use super::folders::disk_error;
 use super::pool::Worker;
 use super::progress::Progress;
-use super::schedule::{CheckId, Finished, PieceJob, PieceWork};
+use super::schedule::{CheckId, Finished, Holes, PieceJob, PieceWork};
 use super::storage::{Access, Storage};
 use crate::job::{DiskDone, DiskError};
 use crate::metainfo::{BLOCK_SIZE, BlockSpan, PieceIndex};
@@ -71,7 +71,11 @@ impl Visit<'_, '_> {
                 self.worker.answer(DiskDone::Read { storage: self.storage.id(), span, token, data });
                 self.worker.deliver_if_at_least(READS_PER_DELIVERY);
             }
-            PieceJob::Check(id) => self.check(id),
+            PieceJob::Check(id, holes) => self.check(id, holes),
+            PieceJob::Restore(written) => {
+                let restored = Progress::restored(self.storage, self.piece, &written);
+                self.progress = Some(Box::new(restored));
+            }
         }
     }
 
@@ -195,10 +199,10 @@ impl Visit<'_, '_> {
     }
 
     /// What is on disk now counts, and nothing that was written before.
-    fn check(&mut self, id: CheckId) {
+    fn check(&mut self, id: CheckId, holes: Holes) {
         self.progress = None;
         let mut access = Access::new(self.storage, self.files);
-        let have = check::is_right(self.storage, &mut access, self.piece, self.worker.chunk());
+        let have = check::is_right(self.storage, &mut access, self.piece, holes, self.worker.chunk());
         let passed = matches!(have, Ok(true));
         self.storage.set_verified(self.piece, passed);
         self.worker.answer(DiskDone::Checked { storage: self.storage.id(), piece: self.piece, have: passed });

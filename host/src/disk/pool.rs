@@ -220,10 +220,14 @@ impl Worker<'_> {
                 self.answer(DiskDone::Opened { storage: storage.id(), existing: storage.exists() });
                 Finished::Step(storage.id())
             }
-            Work::BeginCheck(storage) => {
+            Work::BeginCheck(storage, what) => {
                 self.files.close(storage.id());
                 storage.forget_folders();
-                Finished::CheckReady(storage)
+                Finished::CheckReady(storage, what)
+            }
+            Work::Stamp(storage) => {
+                self.answer(DiskDone::Stamped { storage: storage.id(), stamps: storage.stamps() });
+                Finished::Step(storage.id())
             }
             Work::CheckFinished(storage, result) => {
                 self.answer(DiskDone::CheckFinished { storage, result });

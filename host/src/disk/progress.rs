@@ -29,6 +29,14 @@ impl Progress {
         }
     }
 
+    /// These blocks are written already. What is hashed of them is read back when more come.
+    pub(super) fn restored(storage: &Storage, piece: PieceIndex, written: &[bool]) -> Self {
+        let mut progress = Self::new(storage, piece);
+        progress.written.iter_mut().zip(written).for_each(|(block, written)| *block = *written);
+        progress.missing = progress.written.iter().filter(|written| !**written).count();
+        progress
+    }
+
     /// Whether this block is on disk.
     pub(super) fn is_written(&self, block: BlockSpan) -> bool {
         self.written[block.block_index() as usize]

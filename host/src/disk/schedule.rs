@@ -15,6 +15,7 @@ use rustc_hash::FxHashMap;
 use super::progress::Progress;
 use super::storage::Storage;
 use crate::job::{DiskDone, DiskError, DiskJob, ReadToken, StorageId};
+use crate::metainfo::resume::Stamps;
 use crate::metainfo::{BlockSpan, InfoHashes, PieceIndex};
 
 /// Everything that waits to be done.
@@ -37,7 +38,9 @@ pub(super) enum Work {
     /// Look whether there are files, and answer.
     Open(Arc<Storage>),
     /// A check is about to begin: let go of files that may have been replaced.
-    BeginCheck(Arc<Storage>),
+    BeginCheck(Arc<Storage>, Checked),
+    /// Look what the files are like, and answer.
+    Stamp(Arc<Storage>),
     /// The last piece of a check is done: answer.
     CheckFinished(StorageId, Result<(), DiskError>),
     /// Nothing uses the storage any more: close its files, and answer.
@@ -59,10 +62,34 @@ pub(super) struct PieceWork {
 
 /// What can be asked of a piece.
 pub(super) enum PieceJob {
-    Write { span: BlockSpan, data: Bytes },
+    Write {
+        span: BlockSpan,
+        data: Bytes,
+    },
     Forget,
-    Read { span: BlockSpan, token: ReadToken },
-    Check(CheckId),
+    Read {
+        span: BlockSpan,
+        token: ReadToken,
+    },
+    Check(CheckId, Holes),
+    /// Which of its blocks are on disk.
+    Restore(Vec<bool>),
+}
+
+/// What a hole in a piece means to a check.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Holes {
+    /// Zeros, like any others.
+    Zeros,
+    /// The piece is not there: whoever wrote it left no holes.
+    Missing,
+}
+
+/// What is checked.
+#[derive(Clone)]
+pub(super) enum Checked {
+    Everything,
+    Pieces(Arc<[(PieceIndex, Holes)]>),
 }
 
 /// Names a check while it runs, so that each piece can be counted.
@@ -79,8 +106,8 @@ pub(super) enum Finished {
         checked: Vec<(CheckId, Result<(), DiskError>)>,
     },
     /// The files are as on disk: the check may begin.
-    CheckReady(Arc<Storage>),
-    /// A [`Work::Open`] or [`Work::CheckFinished`] was answered.
+    CheckReady(Arc<Storage>, Checked),
+    /// A [`Work::Open`], [`Work::Stamp`] or [`Work::CheckFinished`] was answered.
     Step(StorageId),
     /// Nothing waits for this.
     Nothing,
@@ -113,8 +140,10 @@ struct PieceQueue {
 struct CheckRun {
     id: CheckId,
     storage: Arc<Storage>,
-    next: u32,
-    end: u32,
+    what: Checked,
+    /// How many of the pieces have been begun, and how many there are.
+    next: usize,
+    end: usize,
     /// Pieces begun and not yet finished.
     running: u32,
     result: Result<(), DiskError>,
@@ -130,7 +159,14 @@ impl Schedule {
             DiskJob::Open { storage, layout, hashes, root } => {
                 self.open(Storage::new(storage, layout, hashes, root));
             }
-            DiskJob::Check { storage } => self.check(storage),
+            DiskJob::Check { storage } => self.check(storage, Checked::Everything),
+            DiskJob::CheckPieces { storage, pieces, written } => {
+                let zeros = pieces.into_iter().map(|piece| (piece, Holes::Zeros));
+                let missing = written.into_iter().map(|piece| (piece, Holes::Missing));
+                self.check(storage, Checked::Pieces(zeros.chain(missing).collect()));
+            }
+            DiskJob::Stamp { storage } => self.stamp(storage),
+            DiskJob::Restore { storage, pieces, unfinished } => self.restore(storage, &pieces, unfinished),
             DiskJob::Metadata { storage, info, info_hashes } => {
                 self.ready.push_back(Ready::Other(Work::Metadata { storage, info, info_hashes }));
             }
@@ -190,7 +226,7 @@ impl Schedule {
                 }
                 self.put_back((storage, piece), progress);
             }
-            Finished::CheckReady(storage) => self.begin_check(storage),
+            Finished::CheckReady(storage, what) => self.begin_check(storage, what),
             Finished::Step(storage) => self.rest(storage),
             Finished::Nothing => {}
         }
@@ -227,22 +263,41 @@ impl Schedule {
         self.rest(id);
     }
 
-    fn check(&mut self, id: StorageId) {
+    fn check(&mut self, id: StorageId, what: Checked) {
         let Some(slot) = self.storages.get_mut(&id).filter(|slot| !slot.closing) else {
             return self.refuse(DiskDone::CheckFinished { storage: id, result: Err(not_open(id)) });
         };
         slot.active += 1;
-        self.ready.push_back(Ready::Other(Work::BeginCheck(slot.storage.clone())));
+        self.ready.push_back(Ready::Other(Work::BeginCheck(slot.storage.clone(), what)));
     }
 
-    fn begin_check(&mut self, storage: Arc<Storage>) {
+    fn stamp(&mut self, id: StorageId) {
+        let Some(slot) = self.storages.get_mut(&id).filter(|slot| !slot.closing) else {
+            return self.refuse(DiskDone::Stamped { storage: id, stamps: Stamps::default() });
+        };
+        slot.active += 1;
+        self.ready.push_back(Ready::Other(Work::Stamp(slot.storage.clone())));
+    }
+
+    fn restore(&mut self, id: StorageId, pieces: &[PieceIndex], unfinished: Vec<(PieceIndex, Vec<bool>)>) {
+        let Some(slot) = self.storages.get(&id) else { return };
+        pieces.iter().for_each(|piece| slot.storage.set_verified(*piece, true));
+        for (piece, written) in unfinished {
+            self.enqueue(id, piece, PieceJob::Restore(written));
+        }
+    }
+
+    fn begin_check(&mut self, storage: Arc<Storage>, what: Checked) {
         let id = CheckId(self.checks_begun);
         self.checks_begun += 1;
-        let end = storage.layout().geometry().num_pieces();
+        let end = match &what {
+            Checked::Everything => storage.layout().geometry().num_pieces() as usize,
+            Checked::Pieces(pieces) => pieces.len(),
+        };
         let given_up =
             self.no_more_checks || self.storages.get(&storage.id()).is_none_or(|slot| slot.closing);
         let next = if given_up { end } else { 0 };
-        self.checks.push_back(CheckRun { id, storage, next, end, running: 0, result: Ok(()) });
+        self.checks.push_back(CheckRun { id, storage, what, next, end, running: 0, result: Ok(()) });
         self.retire_checks();
     }
 
@@ -311,11 +366,11 @@ impl Schedule {
     fn next_of_checks(&mut self) -> Option<Work> {
         loop {
             let run = self.checks.iter_mut().find(|run| run.has_more())?;
-            let piece = run.storage.layout().geometry().piece(run.next);
+            let next = run.piece(run.next);
             run.next += 1;
-            let Some(piece) = piece else { continue };
+            let Some((piece, holes)) = next else { continue };
             run.running += 1;
-            let (key, job) = ((run.storage.id(), piece), PieceJob::Check(run.id));
+            let (key, job) = ((run.storage.id(), piece), PieceJob::Check(run.id, holes));
             if self.push(key, job) {
                 return Some(Work::Piece(self.take(key)));
             }
@@ -353,6 +408,17 @@ impl Schedule {
 }
 
 impl CheckRun {
+    /// Number so and so of the pieces.
+    fn piece(&self, number: usize) -> Option<(PieceIndex, Holes)> {
+        match &self.what {
+            Checked::Everything => {
+                let piece = self.storage.layout().geometry().piece(u32::try_from(number).ok()?)?;
+                Some((piece, Holes::Zeros))
+            }
+            Checked::Pieces(pieces) => pieces.get(number).copied(),
+        }
+    }
+
     fn has_more(&self) -> bool {
         self.next < self.end
     }

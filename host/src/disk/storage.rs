@@ -4,14 +4,16 @@ use std::collections::HashSet;
 use std::fs;
 use std::io::{ErrorKind, IoSlice};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use parking_lot::Mutex;
 
 use super::files::{self, OpenFiles, Purpose};
 use super::folders::{self, disk_error};
 use crate::job::{DiskError, StorageId};
+use crate::metainfo::resume::{FileStamp, Stamps};
 use crate::metainfo::{BlockSpan, FileEntry, FileLayout, PieceHashes, PieceIndex};
 
 /// What is known about one torrent on disk. Shared by the workers, which lock it only to look something up.
@@ -89,6 +91,18 @@ impl Storage {
             }
         }
         Ok(false)
+    }
+
+    /// What the files are like now.
+    pub(super) fn stamps(&self) -> Stamps {
+        // First this: what is modified from now on is modified later.
+        let at = nanoseconds(SystemTime::now());
+        let stamp = |entry: &FileEntry| {
+            let metadata = fs::metadata(self.path(entry)).ok().filter(fs::Metadata::is_file)?;
+            Some(FileStamp { size: metadata.len(), mtime: nanoseconds(metadata.modified().ok()?) })
+        };
+        let files = self.layout.files().iter().map(|entry| if entry.on_disk() { stamp(entry) } else { None });
+        Stamps { at, boot: boot().map(str::to_owned), files: files.collect() }
     }
 
     /// Makes the torrent's files of no bytes, once: no block will ever do it.
@@ -214,6 +228,24 @@ impl<'a> Access<'a> {
         Ok(true)
     }
 
+    /// Whether there is a hole in the span: a part of a file where nothing was written. False where the system does not tell.
+    ///
+    /// # Errors
+    /// Names the file that cannot be opened.
+    pub(super) fn has_hole(&mut self, span: BlockSpan) -> Result<bool, DiskError> {
+        let storage = self.storage;
+        for part in storage.layout.spans(span) {
+            let entry = &storage.layout.files()[part.file];
+            if !entry.on_disk() {
+                continue;
+            }
+            if files::has_hole(self.hold(part.file, Purpose::Read)?, part.offset, part.len) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
     fn hold(&mut self, file: usize, purpose: Purpose) -> Result<&fs::File, DiskError> {
         let fits =
             |held: &(usize, Purpose, _)| held.0 == file && (held.1 == purpose || held.1 == Purpose::Write);
@@ -223,6 +255,25 @@ impl<'a> Access<'a> {
         };
         Ok(&self.held.insert(held).2)
     }
+}
+
+/// What names the time between two starts of the system, where it tells.
+pub fn boot() -> Option<&'static str> {
+    static BOOT: OnceLock<Option<String>> = OnceLock::new();
+    let read = || {
+        let id = fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
+        Some(id.trim().to_owned()).filter(|id| !id.is_empty())
+    };
+    BOOT.get_or_init(|| if cfg!(target_os = "linux") { read() } else { None }).as_deref()
+}
+
+/// Nanoseconds since 1970, and before it.
+pub fn nanoseconds(time: SystemTime) -> i64 {
+    let (duration, sign) = match time.duration_since(UNIX_EPOCH) {
+        Ok(since) => (since, 1),
+        Err(before) => (before.duration(), -1),
+    };
+    i64::try_from(duration.as_nanos()).map_or(i64::MAX, |nanoseconds| nanoseconds * sign)
 }
 
 /// The next `len` bytes: of `head`, and then of the slices that follow it.

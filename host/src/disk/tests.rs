@@ -4,6 +4,7 @@ mod checks;
 mod order;
 mod places;
 mod reads;
+mod records;
 mod writes;
 
 use std::fs;

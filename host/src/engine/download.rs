@@ -97,6 +97,7 @@ impl State {
             return self.request_blocks(peer);
         }
         let (storage, handle) = (torrent.storage, torrent.handle);
+        torrent.record.hand_over(length);
         self.queued_disk_bytes += u64::from(length);
         // All torrents share the memory; those that fill it wait.
         if self.queued_disk_bytes > limit {

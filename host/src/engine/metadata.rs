@@ -3,8 +3,6 @@
 //! How the info dictionary comes from peers is a plugin's business (ut_metadata). It hands it in, a disk thread hashes and
 //! reads it, and if it is the right one the torrent becomes what it would have been from the beginning.
 
-use std::ops::RangeInclusive;
-
 use bytes::Bytes;
 use pilotfish_plugin::{PeerHandle, PluginId, TorrentHandle, TorrentHooks, TorrentState};
 
@@ -13,9 +11,9 @@ use super::state::State;
 use super::torrents::pieces_per_file;
 use crate::alert::AlertKind;
 use crate::job::{DiskJob, MetadataError, StorageId};
-use crate::metainfo::{Description, FileLayout, Metainfo, PieceIndex};
+use crate::metainfo::{Description, Metainfo};
 use crate::peer::Bitfield;
-use crate::torrent::{Picker, Priority};
+use crate::torrent::{Picker, selection};
 
 /// A peer may name pieces up to this before it is known how many there are (libtorrent's `max_piece_count`).
 const MOST_PIECES: u32 = 0x20_0000;
@@ -120,11 +118,11 @@ impl Engine {
         t.layout = description.layout();
         t.picker = Picker::new(t.layout.geometry());
         t.picker.set_initial_picker_threshold(threshold);
-        if let Description::Magnet(magnet) = &t.description {
-            for piece in unwanted(&t.layout, &magnet.select_only) {
-                t.picker.set_priority(piece, Priority::NEVER);
-            }
+        let mut wanted = std::mem::take(&mut t.file_priorities);
+        if let (Description::Magnet(magnet), true) = (&t.description, wanted.is_empty()) {
+            wanted = selection::of_files(&t.layout, &magnet.select_only);
         }
+        t.prioritize_files(wanted);
         t.pieces_left = pieces_per_file(&t.layout);
         t.description = description;
         self.tell_torrent(torrent, TorrentHooks::on_metadata, |p, cx| p.on_metadata(cx));
@@ -179,18 +177,4 @@ impl State {
             torrent.picker.peer_joined(&connection.has);
         }
     }
-}
-
-/// The pieces that no file of `select_only` has a part in (BEP 53); none, if that is empty.
-fn unwanted(layout: &FileLayout, select_only: &[RangeInclusive<u32>]) -> Vec<PieceIndex> {
-    let geometry = layout.geometry();
-    let length = u64::from(geometry.piece_length());
-    let mut wanted = vec![select_only.is_empty(); geometry.num_pieces() as usize];
-    for (number, file) in layout.files().iter().enumerate().filter(|(_, file)| file.length > 0) {
-        if select_only.iter().any(|range| u32::try_from(number).is_ok_and(|number| range.contains(&number))) {
-            let pieces = file.offset / length..(file.offset + file.length).div_ceil(length);
-            pieces.for_each(|piece| wanted[piece as usize] = true);
-        }
-    }
-    geometry.pieces().filter(|piece| !wanted[piece.get() as usize]).collect()
 }

@@ -20,6 +20,7 @@
 //! | `ip_filter` | addresses that are kept out |
 //! | `torrents`, `pausing`, `metadata` | torrents come, are checked, finish, and go; pause and resume; begin with a link |
 //! | `web_seeds` | servers that have a torrent's files |
+//! | `resume` | what is written down of torrents for their next start, and what is made of it |
 //! | `datagrams` | what comes by UDP, and names that are looked up |
 //! | `announcing` | trackers, by HTTP and UDP |
 //! | `ciphers` | encryption that plugins switch on |
@@ -47,6 +48,7 @@ mod pausing;
 mod pieces;
 mod plugins;
 mod reads;
+mod resume;
 mod run;
 mod state;
 mod status;

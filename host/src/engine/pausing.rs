@@ -5,6 +5,7 @@ use pilotfish_plugin::{ErrorCode, Operation, PeerHandle, Severity, TorrentHandle
 use super::Engine;
 use super::state::State;
 use crate::alert::AlertKind;
+use crate::command::SaveResumeFlags;
 
 /// What becomes of a torrent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,6 +40,7 @@ impl Engine {
         let handled = !t.held_by_session && self.ask_about_pause(torrent, change.pauses());
         let Some(t) = self.state.torrent_mut(torrent).filter(|_| !handled) else { return };
         t.paused = change.pauses();
+        t.record.changed(SaveResumeFlags::IF_STATE_CHANGED);
         t.draining = change == PauseChange::PauseGracefully;
         match change {
             PauseChange::Resume => self.go_on(torrent),

@@ -7,6 +7,7 @@ use super::Engine;
 use super::state::State;
 use super::step::Step;
 use crate::alert::AlertKind;
+use crate::command::SaveResumeFlags;
 use crate::job::{DiskDone, DiskError, DiskJob, StorageId};
 use crate::metainfo::{BlockSpan, PieceIndex};
 use crate::peer::{Connection, as_piece};
@@ -23,6 +24,7 @@ impl Engine {
             DiskDone::Opened { storage, existing } => self.on_opened(storage, existing),
             DiskDone::Checked { storage, piece, have } => self.on_checked(storage, piece, have),
             DiskDone::CheckFinished { storage, result } => self.on_check_finished(storage, result),
+            DiskDone::Stamped { storage, stamps } => self.on_stamped(storage, &stamps),
             DiskDone::Written { storage, span, result } => self.state.on_block_written(storage, span, result),
             DiskDone::Hashed { storage, piece, passed } => self.on_hashed(storage, piece, passed),
             DiskDone::Read { token, data, .. } => self.state.on_read(token, data),
@@ -65,6 +67,7 @@ impl Engine {
         self.pump();
         let Some(t) = self.state.torrent_mut(torrent) else { return };
         t.picker.passed(piece);
+        t.record.changed(SaveResumeFlags::IF_DOWNLOAD_PROGRESS);
         self.state.announce_piece(torrent, piece);
         self.pump();
         self.tell_torrent(torrent, TorrentHooks::on_piece_pass, |p, cx| {
@@ -100,11 +103,16 @@ impl Engine {
         self.pump();
         self.state.alert(AlertKind::HashFailed { torrent, name, piece: number });
         let Some(t) = self.state.torrent_mut(torrent) else { return };
+        let kept = t.picker.has_kept(piece);
         t.picker.failed(piece);
+        t.record.changed(SaveResumeFlags::IF_DOWNLOAD_PROGRESS);
         let storage = t.storage;
         self.state.take_back(torrent, piece);
         self.state.disk(DiskJob::Forget { storage, piece });
-        self.punish(torrent, &contributors, useless);
+        // What was kept from an earlier session may be as wrong as what they sent.
+        if !kept {
+            self.punish(torrent, &contributors, useless);
+        }
         for peer in self.state.peers_of(torrent) {
             self.state.request_blocks(peer);
         }
@@ -139,10 +147,14 @@ impl Engine {
         let Some(torrent) = self.state.stored(storage) else { return };
         let Some(t) = self.state.torrent_mut(torrent) else { return };
         t.pieces_checked += 1;
-        if !have || t.picker.have(piece) {
+        if !have {
+            return self.state.keep_blocks(torrent, piece);
+        }
+        if t.picker.have(piece) {
             return;
         }
         t.picker.set_have(piece);
+        t.record.changed(SaveResumeFlags::IF_DOWNLOAD_PROGRESS);
         let number = as_piece(piece.get());
         self.tell_torrent(torrent, TorrentHooks::on_piece_pass, |p, cx| {
             p.on_piece_pass(cx, number, PieceOrigin::CHECK)
@@ -165,10 +177,16 @@ impl State {
             }
         }
         let Some(torrent) = self.by_storage.get(&storage).copied() else { return };
-        if let Err(error) = result {
-            if let Some(t) = self.torrent_mut(torrent) {
-                t.picker.failed(span.piece);
+        if let Some(t) = self.torrent_mut(torrent) {
+            t.record.unwritten = t.record.unwritten.saturating_sub(span.len.into());
+            t.record.changed(SaveResumeFlags::IF_DOWNLOAD_PROGRESS);
+            match result {
+                Ok(()) => t.picker.written(span),
+                Err(_) => t.picker.failed(span.piece),
             }
+        }
+        self.look_for_record(torrent);
+        if let Err(error) = result {
             // All of it is asked for anew, so none of what was written may stand in for what comes.
             self.disk(DiskJob::Forget { storage, piece: span.piece });
             self.disk_failed(torrent, &error);
@@ -242,7 +260,7 @@ impl State {
     }
 
     /// Counts a piece for the files that it belongs to.
-    fn note_files(&mut self, torrent: TorrentHandle, piece: PieceIndex, announce: bool) {
+    pub(super) fn note_files(&mut self, torrent: TorrentHandle, piece: PieceIndex, announce: bool) {
         let Some(t) = self.torrent_mut(torrent) else { return };
         let layout = t.layout.clone();
         let mut complete = Vec::new();

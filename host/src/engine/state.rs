@@ -21,10 +21,11 @@ use super::plugins::PluginRecord;
 use super::step::{Sent, Step};
 use super::timers::Timers;
 use crate::alert::{Alert, AlertKind, AlertQueue, CustomTypes};
+use crate::command::{SaveResumeFlags, Ticket};
 use crate::hooks::Place;
 use crate::ip_filter::IpFilter;
 use crate::job::{DiskJob, ReadToken, StorageId};
-use crate::metainfo::{BLOCK_SIZE, BlockSpan};
+use crate::metainfo::{BLOCK_SIZE, BlockSpan, Resume};
 use crate::peer::web::WebSeedId;
 use crate::peer::{Connection, Direction, RequestLimits, as_piece, as_request};
 use crate::settings::Settings;
@@ -95,6 +96,8 @@ pub(super) struct State {
     /// Connections that may still be tried before the next tick.
     pub(super) connects_left: u32,
     pub(super) phase: SessionPhase,
+    /// Who wants the resume data of all torrents at the end, with which flags; and what there is of it.
+    pub(super) resume_at_end: Option<(Ticket, SaveResumeFlags, Vec<Resume>)>,
 }
 
 /// Whom a block is read for.
@@ -199,12 +202,18 @@ impl State {
             scored: false,
             connects_left,
             phase: SessionPhase::Running,
+            resume_at_end: None,
         }
     }
 
     /// The session's clock.
     pub(super) fn clock(&self) -> Duration {
         self.now.duration_since(self.epoch)
+    }
+
+    /// The time of day, in seconds since 1970.
+    pub(super) fn unix_time(&self) -> i64 {
+        self.unix_epoch.saturating_add_unsigned(self.clock().as_secs())
     }
 
     /// A number that was never used in this session.

@@ -17,6 +17,7 @@ impl State {
     pub(super) fn torrent_status(&self, torrent: TorrentHandle) -> Option<TorrentStatus> {
         let t = self.torrent(torrent)?;
         let connections: Vec<_> = t.peers.iter().filter_map(|peer| self.peer(*peer)).collect();
+        let (total_wanted, total_wanted_done) = t.wanted();
         let count = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
         Some(TorrentStatus {
             name: t.name().to_owned(),
@@ -26,6 +27,8 @@ impl State {
             error: t.error.clone(),
             total: t.geometry().total(),
             total_done: t.bytes_done(),
+            total_wanted,
+            total_wanted_done,
             pieces_checked: t.pieces_checked,
             num_pieces: t.picker.num_have(),
             total_pieces: t.geometry().num_pieces(),
@@ -36,6 +39,10 @@ impl State {
             limits: t.limits(),
             total_failed_bytes: t.failed_bytes,
             total_redundant_bytes: t.redundant_bytes,
+            all_time_download: t.record.downloaded_before + t.payload_down.total(),
+            all_time_upload: t.record.uploaded_before + t.payload_up.total(),
+            added_time: t.record.added_time,
+            completed_time: t.record.completed_time,
             num_peers: count(connections.iter().filter(|c| c.is_established()).count()),
             num_seeds: count(connections.iter().filter(|c| c.is_seed()).count()),
         })

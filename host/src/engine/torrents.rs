@@ -15,11 +15,13 @@ use super::pausing::PauseChange;
 use super::state::{SessionPhase, State};
 use super::step::Step;
 use crate::alert::AlertKind;
-use crate::command::{AddTorrent, AddTorrentError, Answer, Command, Ticket};
+use crate::command::{AddTorrent, AddTorrentError, Answer, Command, SaveResumeFlags, Ticket};
 use crate::job::{DiskError, DiskJob, StorageId};
 use crate::metainfo::{Description, Magnet, Metainfo};
 use crate::peer::{Budget, Direction, Meter};
-use crate::torrent::{Begun, CandidateLimits, Candidates, Picker, Priority, Torrent, Trackers, WebSeeds};
+use crate::torrent::{
+    BanReason, Begun, CandidateLimits, Candidates, Picker, Priority, Record, Torrent, Trackers, WebSeeds,
+};
 use crate::wire::EntryTree;
 
 impl Engine {
@@ -53,6 +55,7 @@ impl Engine {
                 self.state.set_peer_limit(peer, direction, limit);
             }
             Command::SetIpFilter(filter) => self.set_ip_filter(filter),
+            Command::PrioritizeFiles(torrent, priorities) => self.state.prioritize_files(torrent, priorities),
             Command::PauseSession(pause) => self.pause_session(pause),
             Command::Set(ticket, name, value) => {
                 let result = self.state.apply_setting(&name, &value);
@@ -86,6 +89,12 @@ impl Engine {
             Command::SaveState(ticket) => {
                 let states = self.saved_states();
                 self.state.outputs.push_back(Output::Answer(ticket, Answer::State(states)));
+            }
+            Command::SaveResumeData(ticket, torrent, flags) => {
+                self.state.save_resume_data(ticket, torrent, flags);
+            }
+            Command::SaveResumeDataAtEnd(ticket, flags) => {
+                self.state.resume_at_end = Some((ticket, flags, Vec::new()));
             }
             Command::Subscribed(mask) => self.state.subscribed = mask,
             Command::Shutdown => self.begin_shutdown(),
@@ -154,6 +163,7 @@ impl Engine {
     pub(super) fn on_opened(&mut self, storage: StorageId, existing: Result<bool, DiskError>) {
         let Some(torrent) = self.state.stored(storage) else { return };
         match existing {
+            Ok(_) if self.state.compares_record(torrent) => {}
             Ok(true) => {
                 self.set_state(torrent, TorrentState::CHECKING_FILES);
                 self.state.disk(DiskJob::Check { storage });
@@ -183,8 +193,10 @@ impl Engine {
     }
 
     /// What is there is known: from now on the torrent takes peers.
-    fn files_checked(&mut self, torrent: TorrentHandle) {
-        let Some(t) = self.state.torrent(torrent) else { return };
+    pub(super) fn files_checked(&mut self, torrent: TorrentHandle) {
+        let now = self.state.unix_time();
+        let Some(t) = self.state.torrent_mut(torrent) else { return };
+        t.record.checked(t.picker.is_finished(), now);
         let (finished, seed, pieces) = (t.picker.is_finished(), t.picker.is_seed(), t.picker.num_have());
         let name = t.name().to_owned();
         if finished {
@@ -227,7 +239,9 @@ impl Engine {
 
     /// The last wanted piece is there: peers that only upload are of no use any more.
     pub(super) fn finish(&mut self, torrent: TorrentHandle) {
-        let Some(t) = self.state.torrent(torrent) else { return };
+        let now = self.state.unix_time();
+        let Some(t) = self.state.torrent_mut(torrent) else { return };
+        t.record.finished(now);
         let (seed, name) = (t.picker.is_seed(), t.name().to_owned());
         self.set_state(torrent, TorrentState::FINISHED);
         self.state.alert(AlertKind::TorrentFinished { torrent, name });
@@ -279,6 +293,7 @@ impl Engine {
     pub(super) fn begin_check(&mut self, torrent: TorrentHandle) {
         let Some(t) = self.state.torrent_mut(torrent) else { return };
         t.forget_pieces();
+        t.record.forget();
         let storage = t.storage;
         self.set_state(torrent, TorrentState::CHECKING_FILES);
         self.state.disk(DiskJob::Check { storage });
@@ -311,6 +326,8 @@ impl Engine {
     pub(super) fn remove_torrent(&mut self, torrent: TorrentHandle, delete_files: bool) {
         let Some(t) = self.state.torrent_mut(torrent).filter(|t| !t.removing) else { return };
         t.removing = true;
+        self.state.refuse_records(torrent);
+        let Some(t) = self.state.torrent(torrent) else { return };
         let (storage, name) = (t.storage, t.name().to_owned());
         self.update_announcing(torrent);
         self.disconnect_all(torrent, ErrorCode::TORRENT_REMOVED);
@@ -383,7 +400,9 @@ impl Engine {
         }
         let storages: Vec<StorageId> = self.state.by_storage.keys().copied().collect();
         for storage in storages {
-            self.state.disk(DiskJob::Close { storage, delete_files: false });
+            if !self.state.wants_last_record(storage) {
+                self.state.disk(DiskJob::Close { storage, delete_files: false });
+            }
         }
         self.finish_shutdown();
     }
@@ -393,6 +412,7 @@ impl Engine {
         let over = self.state.by_storage.is_empty() && self.state.trackers_are_quiet();
         if self.state.phase == SessionPhase::Closing && over {
             self.drop_plugins();
+            self.state.hand_out_last_records();
             self.state.outputs.push_back(Output::Stopped);
         }
     }
@@ -401,7 +421,7 @@ impl Engine {
 impl State {
     /// Makes room for a torrent. Nothing of it has been looked at.
     fn new_torrent(&mut self, asked: AddTorrent) -> TorrentHandle {
-        let now = self.now;
+        let (now, unix_time) = (self.now, self.unix_time());
         let storage = StorageId(self.fresh_id());
         let save_path = asked.save_path.unwrap_or_else(|| self.settings.save_path.clone());
         let (limits, held_by_session) = (self.candidate_limits(), self.paused);
@@ -462,10 +482,20 @@ impl State {
             failed_bytes: 0,
             redundant_bytes: 0,
             timer: None,
+            file_priorities: asked.file_priorities,
+            record: Record::new(&hashes, asked.resume, unix_time),
         });
         let threshold = self.settings.initial_picker_threshold;
         if let Some(t) = self.torrent_mut(torrent) {
             t.picker.set_initial_picker_threshold(threshold);
+            let wanted = std::mem::take(&mut t.file_priorities);
+            t.prioritize_files(wanted);
+            for (piece, priority) in t.geometry().pieces().zip(asked.piece_priorities) {
+                t.picker.set_priority(piece, Priority::new(priority));
+            }
+            for ip in asked.banned_peers {
+                t.candidates.ban(ip, BanReason::Asked);
+            }
         }
         self.order.push(torrent);
         self.by_hash.insert(hashes.truncated(), torrent);
@@ -515,11 +545,21 @@ impl State {
         let Some(t) = self.torrent_mut(torrent) else { return false };
         let Some(piece) = t.geometry().piece(piece) else { return false };
         t.picker.set_priority(piece, Priority::new(priority));
+        t.record.changed(SaveResumeFlags::IF_CONFIG_CHANGED);
         // Once for however many pieces a plugin changes.
         if !matches!(self.steps.back(), Some(Step::Wanted(last)) if *last == torrent) {
             self.steps.push_back(Step::Wanted(torrent));
         }
         true
+    }
+
+    /// Changes how much files are wanted.
+    fn prioritize_files(&mut self, torrent: TorrentHandle, priorities: Vec<u8>) {
+        if let Some(t) = self.torrent_mut(torrent) {
+            t.prioritize_files(priorities);
+            t.record.changed(SaveResumeFlags::IF_CONFIG_CHANGED);
+            self.steps.push_back(Step::Wanted(torrent));
+        }
     }
 }
 

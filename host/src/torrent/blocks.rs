@@ -1,11 +1,13 @@
 //! The blocks of a piece that was begun.
 //!
-//! Invariant: each block is free, asked of one to three peers, or received from one; `free` and `asked` count the first
-//! two kinds, and no block before `first_free` is free.
+//! Invariant: each block is free, asked of one to three peers, received from one, or kept from an earlier session; `free` and
+//! `asked` count the first two kinds, and no block before `first_free` is free. A block that is `written` is one of the others.
 
 use std::fmt::Debug;
+use std::ops::Range;
 
 use crate::metainfo::PieceIndex;
+use crate::peer::Bitfield;
 
 /// So many peers may be asked for the same block, in the end-game.
 pub(super) const MAX_COPIES: usize = 3;
@@ -15,6 +17,8 @@ pub(super) const MAX_COPIES: usize = 3;
 pub struct Begun<P> {
     piece: PieceIndex,
     blocks: Box<[Block<P>]>,
+    /// Blocks that the disk has written.
+    written: Bitfield,
     free: u32,
     asked: u32,
     first_free: u32,
@@ -30,6 +34,8 @@ pub enum Block<P> {
     Asked(Askers<P>),
     /// Here, and sent by this peer; being written, or waiting for the rest of the piece.
     Received(P),
+    /// Written in an earlier session. Who sent it is not known any more.
+    Kept,
 }
 
 /// The peers that a block was asked of: one to [`MAX_COPIES`], each once.
@@ -42,6 +48,7 @@ impl<P: Copy + Eq + Debug> Begun<P> {
         Self {
             piece,
             blocks: vec![Block::Free; blocks as usize].into_boxed_slice(),
+            written: Bitfield::new(blocks),
             free: blocks,
             asked: 0,
             first_free: 0,
@@ -91,7 +98,39 @@ impl<P: Copy + Eq + Debug> Begun<P> {
             Block::Free => true,
             Block::Asked(askers) => askers.iter().all(|asker| asker == peer),
             Block::Received(by) => *by == peer,
+            Block::Kept => false,
         })
+    }
+
+    /// These free blocks are on disk since an earlier session.
+    pub(super) fn keep(&mut self, written: impl Iterator<Item = u32>) {
+        for index in written {
+            if let Some(block) = self.blocks.get_mut(index as usize).filter(|block| **block == Block::Free) {
+                *block = Block::Kept;
+                self.written.set(index);
+                self.free -= 1;
+            }
+        }
+    }
+
+    /// Whether it is not known who sent some of the blocks.
+    pub(super) fn has_kept(&self) -> bool {
+        self.blocks.contains(&Block::Kept)
+    }
+
+    /// The disk has written these blocks, if they are here.
+    pub(super) fn set_written(&mut self, blocks: Range<u32>) {
+        for index in blocks {
+            if matches!(self.blocks.get(index as usize), Some(Block::Received(_))) {
+                self.written.set(index);
+            }
+        }
+    }
+
+    /// Which blocks are on disk, if any is.
+    pub fn written(&self) -> Option<Vec<bool>> {
+        let all = || (0..self.blocks.len() as u32).map(|index| self.written.get(index)).collect();
+        (!self.written.is_empty()).then(all)
     }
 
     /// Nobody else shall take part while blocks of `peer` are on their way: the hash shall judge it alone.
@@ -143,7 +182,7 @@ impl<P: Copy + Eq + Debug> Begun<P> {
                 self.asked -= 1;
                 askers.iter().filter(|&asker| asker != peer).collect()
             }
-            Block::Received(_) => return None,
+            Block::Received(_) | Block::Kept => return None,
         };
         *block = Block::Received(peer);
         Some(others)

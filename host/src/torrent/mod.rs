@@ -8,6 +8,8 @@ mod blocks;
 mod candidates;
 mod choker;
 mod picker;
+mod record;
+pub mod selection;
 mod swarm;
 mod web_seeds;
 
@@ -15,5 +17,6 @@ pub use announce::{AnnouncePolicy, Due, Tracker, TrackerId, Trackers};
 pub use candidates::{Added, BanReason, CandidateLimits, Candidates, Known, Refusal};
 pub use choker::{Candidate, Choker, ChokerLimits, Decision};
 pub use picker::{Begun, Block, PickOptions, Picked, Picker, Priority};
+pub use record::{Looking, Record};
 pub use swarm::Torrent;
 pub use web_seeds::{Has, WebSeed, WebSeeds, pieces_of};

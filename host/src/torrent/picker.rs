@@ -17,7 +17,7 @@ use rustc_hash::FxHashMap;
 pub use super::availability::Priority;
 use super::availability::{Availability, Place, Stage};
 pub use super::blocks::{Begun, Block};
-use crate::metainfo::{BlockSpan, Geometry, PieceIndex};
+use crate::metainfo::{BLOCK_SIZE, BlockSpan, Geometry, PieceIndex};
 use crate::peer::Bitfield;
 
 /// Until so many pieces are had, the next one is chosen at random: whatever it is, it can be traded, and the rarest
@@ -138,6 +138,28 @@ impl<P: Copy + Eq + Hash + Debug> Picker<P> {
         let piece_complete = begun.is_complete();
         self.shelve(span.piece);
         Received { duplicate: false, others, piece_complete }
+    }
+
+    /// The disk has written these blocks, which were received. O(blocks).
+    pub fn written(&mut self, span: BlockSpan) {
+        if let Some(slot) = self.slot(span.piece) {
+            self.begun[slot].set_written(span.block_index()..span.end().div_ceil(BLOCK_SIZE));
+        }
+    }
+
+    /// These blocks of a piece that is not had are on disk since an earlier session. O(blocks).
+    pub fn keep(&mut self, piece: PieceIndex, written: &[bool]) {
+        if self.have(piece) || !written.contains(&true) {
+            return;
+        }
+        let written = (0..self.geometry.blocks_in(piece)).zip(written).filter(|(_, written)| **written);
+        self.begin(piece).keep(written.map(|(block, _)| block));
+        self.settle(piece);
+    }
+
+    /// Whether it is not known who sent some of the piece, because it was kept from an earlier session.
+    pub fn has_kept(&self, piece: PieceIndex) -> bool {
+        self.begun_piece(piece).is_some_and(Begun::has_kept)
     }
 
     /// The piece is written and its hash is right: it is had. Its contributors are forgotten.

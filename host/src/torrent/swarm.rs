@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use pilotfish_plugin::{PeerHandle, PluginId, TorrentHandle, TorrentState, Userdata};
 
-use super::{Candidates, Picker, Trackers, WebSeeds};
+use super::{Candidates, Picker, Priority, Record, Trackers, WebSeeds, selection};
 use crate::command::TorrentLimits;
 use crate::job::StorageId;
 use crate::metainfo::{Description, FileLayout, Geometry, PieceIndex};
@@ -86,6 +86,10 @@ pub struct Torrent {
     pub timer: Option<Instant>,
     /// How many blocks of which files are missing, for `file_completed`; pieces left per file.
     pub pieces_left: Vec<u32>,
+    /// The priority of each file, 0 (not wanted) to 7. Empty if all are wanted alike.
+    pub file_priorities: Vec<u8>,
+    /// What is written down of it.
+    pub record: Record,
 }
 
 impl Torrent {
@@ -128,6 +132,31 @@ impl Torrent {
     /// Whether web seeds are of use now.
     pub fn wants_web_seeds(&self) -> bool {
         self.is_downloading() && !self.held_by_session && !self.check_only && !self.removing
+    }
+
+    /// Whether no block will be received: it is paused, or has all it wants.
+    pub fn has_settled(&self) -> bool {
+        (self.paused && !self.draining) || self.held_by_session || self.is_finished()
+    }
+
+    /// Bytes of the pieces that are wanted, and of those that are there too.
+    pub fn wanted(&self) -> (u64, u64) {
+        let geometry = self.geometry();
+        let wanted = geometry.pieces().filter(|piece| self.picker.priority(*piece) != Priority::NEVER);
+        let total = wanted.map(|piece| u64::from(geometry.piece_size(piece))).sum::<u64>();
+        (total, total - self.picker.bytes_left())
+    }
+
+    /// Wants pieces as much as the files are wanted that they are parts of. An empty list wants all alike.
+    pub fn prioritize_files(&mut self, priorities: Vec<u8>) {
+        // What every piece begins with need not be said.
+        if !priorities.is_empty() || !self.file_priorities.is_empty() {
+            let pieces = selection::of_pieces(&self.layout, &priorities);
+            for (piece, priority) in self.geometry().pieces().zip(pieces) {
+                self.picker.set_priority(piece, priority);
+            }
+        }
+        self.file_priorities = priorities;
     }
 
     /// Verified bytes.

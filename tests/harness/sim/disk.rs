@@ -10,7 +10,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use pilotfish::job::{DiskDone, DiskError, DiskJob, MetadataError, ReadToken, StorageId};
-use pilotfish::metainfo::{BlockSpan, FileLayout, Geometry, PieceHashes, PieceIndex};
+use pilotfish::metainfo::resume::{FileStamp, Stamps};
+use pilotfish::metainfo::{BlockSpan, FileEntry, FileLayout, Geometry, PieceHashes, PieceIndex};
 use pilotfish::wire::BlockPool;
 use rand::RngExt;
 use rand::rngs::StdRng;
@@ -29,10 +30,17 @@ pub struct Disk {
     pub failing_reads: usize,
     /// Reads of these pieces have a wrong bit.
     pub lies: BTreeSet<u32>,
+    /// What the system calls the time since it started.
+    pub boot: String,
     files: BTreeMap<Key, Files>,
+    /// When each file was last modified, by the number of the file.
+    modified: BTreeMap<(Key, usize), Duration>,
     storages: BTreeMap<StorageId, Storage>,
     pool: BlockPool,
 }
+
+/// The time of day at which a simulation begins, in nanoseconds since 1970.
+const EPOCH: i64 = 1_700_000_000_000_000_000;
 
 /// Something that the disk does after a while; see [`Disk::carry_out`].
 #[derive(Debug)]
@@ -40,6 +48,7 @@ pub enum Visit {
     Answer(Box<DiskDone>),
     Open(StorageId),
     Piece(StorageId, PieceIndex),
+    Stamp(StorageId),
 }
 
 /// What comes of a job or a visit.
@@ -85,6 +94,7 @@ enum PieceJob {
     Forget,
     Read(BlockSpan, ReadToken),
     Check,
+    Restore(Vec<bool>),
 }
 
 impl Disk {
@@ -95,7 +105,9 @@ impl Disk {
             failing_writes: 0,
             failing_reads: 0,
             lies: BTreeSet::new(),
+            boot: "boot".to_owned(),
             files: BTreeMap::new(),
+            modified: BTreeMap::new(),
             storages: BTreeMap::new(),
             pool,
         }
@@ -108,6 +120,23 @@ impl Disk {
             Data::Numbered => Files::Numbered(true),
         };
         self.files.insert((folder.into(), content.metainfo.name().to_owned()), files);
+    }
+
+    /// The process that used the disk is gone, and so is everything that it was told or had asked for; another one begins.
+    pub fn restart(&mut self, pool: BlockPool) {
+        self.storages.clear();
+        self.pool = pool;
+    }
+
+    /// Changes a byte of a torrent's data as another program would.
+    pub fn spoil(&mut self, folder: impl Into<PathBuf>, content: &Content, at: usize, now: Duration) {
+        let key = (folder.into(), content.metainfo.name().to_owned());
+        if let Some(Files::Memory(bytes)) = self.files.get_mut(&key) {
+            bytes[at] ^= 1;
+        }
+        let mut files = content.layout().files().iter();
+        let file = files.position(|file| (file.offset..file.offset + file.length).contains(&(at as u64)));
+        self.modified.insert((key, file.unwrap()), now);
     }
 
     /// Has what is written to the files of a numbered torrent looked at, and not kept.
@@ -139,7 +168,12 @@ impl Disk {
                 assert!(self.storages.insert(storage, fresh).is_none(), "a storage is opened twice");
                 Outcome::visit(Visit::Open(storage))
             }
-            DiskJob::Check { storage } => self.check(storage),
+            DiskJob::Check { storage } => self.check(storage, None),
+            DiskJob::CheckPieces { storage, pieces, written } => {
+                self.check(storage, Some([pieces, written].concat()))
+            }
+            DiskJob::Stamp { storage } => Outcome::visit(Visit::Stamp(storage)),
+            DiskJob::Restore { storage, pieces, unfinished } => self.restore(storage, pieces, unfinished),
             DiskJob::Metadata { storage, info, info_hashes } => {
                 let metainfo = MetadataError::check(info, &info_hashes).map(Box::new);
                 Outcome::visit(Visit::Answer(Box::new(DiskDone::Metadata { storage, metainfo })))
@@ -170,8 +204,12 @@ impl Disk {
     }
 
     /// Does what is due.
-    pub fn carry_out(&mut self, visit: Visit) -> Outcome {
+    pub fn carry_out(&mut self, visit: Visit, now: Duration) -> Outcome {
         match visit {
+            Visit::Stamp(storage) => {
+                let stamps = self.stamps(storage, now);
+                Outcome { answers: vec![DiskDone::Stamped { storage, stamps }], visits: Vec::new() }
+            }
             Visit::Answer(answer) => Outcome { answers: vec![*answer], visits: Vec::new() },
             Visit::Open(storage) => {
                 let there = self.storages.get(&storage).map(|open| match self.files.get(&open.key) {
@@ -182,19 +220,51 @@ impl Disk {
                 let existing = there.ok_or_else(|| error("open", "closed"));
                 Outcome { answers: vec![DiskDone::Opened { storage, existing }], visits: Vec::new() }
             }
-            Visit::Piece(storage, piece) => self.visit(storage, piece),
+            Visit::Piece(storage, piece) => self.visit(storage, piece, now),
         }
     }
 
-    fn check(&mut self, storage: StorageId) -> Outcome {
+    /// A file is there once it was written to, in its whole length: the last byte may come first.
+    fn stamps(&self, storage: StorageId, now: Duration) -> Stamps {
+        let time = |time: Duration| EPOCH + time.as_nanos() as i64;
+        let open = self.storages.get(&storage);
+        let stamp = |open: &Storage, number: usize, file: &FileEntry| {
+            let there = self.files.contains_key(&open.key);
+            let modified = self.modified.get(&(open.key.clone(), number)).copied().unwrap_or_default();
+            there.then(|| FileStamp { size: file.length, mtime: time(modified) })
+        };
+        let files = open.iter().flat_map(|open| {
+            let files = open.layout.files().iter().enumerate();
+            files.map(|(number, file)| stamp(open, number, file)).collect::<Vec<_>>()
+        });
+        Stamps { at: time(now), boot: Some(self.boot.clone()), files: files.collect() }
+    }
+
+    fn restore(
+        &mut self,
+        storage: StorageId,
+        pieces: Vec<PieceIndex>,
+        unfinished: Vec<(PieceIndex, Vec<bool>)>,
+    ) -> Outcome {
+        let Some(open) = self.storages.get_mut(&storage) else { return Outcome::default() };
+        open.verified.extend(pieces);
+        let mut outcome = Outcome::default();
+        for (piece, written) in unfinished {
+            let nothing = DiskDone::Closed { storage };
+            outcome.visits.extend(self.enqueue(storage, piece, PieceJob::Restore(written), nothing).visits);
+        }
+        outcome
+    }
+
+    fn check(&mut self, storage: StorageId, only: Option<Vec<PieceIndex>>) -> Outcome {
         let Some(open) = self.storages.get_mut(&storage).filter(|open| open.closing.is_none()) else {
             let result = Err(error("open", "closed"));
             return Outcome::visit(Visit::Answer(Box::new(DiskDone::CheckFinished { storage, result })));
         };
-        let geometry = open.layout.geometry();
-        open.unchecked += geometry.num_pieces();
+        let pieces = only.unwrap_or_else(|| open.layout.geometry().pieces().collect());
+        open.unchecked += pieces.len() as u32;
         let mut outcome = Outcome::default();
-        for piece in geometry.pieces() {
+        for piece in pieces {
             let nothing = DiskDone::Closed { storage };
             outcome.visits.extend(self.enqueue(storage, piece, PieceJob::Check, nothing).visits);
         }
@@ -219,7 +289,7 @@ impl Disk {
         Outcome::visit(Visit::Piece(storage, piece))
     }
 
-    fn visit(&mut self, storage: StorageId, piece: PieceIndex) -> Outcome {
+    fn visit(&mut self, storage: StorageId, piece: PieceIndex, now: Duration) -> Outcome {
         let Some(open) = self.storages.get_mut(&storage) else { return Outcome::default() };
         let queue = open.pieces.entry(piece).or_default();
         let jobs = std::mem::take(&mut queue.waiting);
@@ -232,10 +302,10 @@ impl Disk {
                 blocks.push((span, data));
                 continue;
             }
-            self.write(storage, piece, std::mem::take(&mut blocks), &mut outcome.answers);
+            self.write(storage, piece, std::mem::take(&mut blocks), now, &mut outcome.answers);
             self.other(storage, piece, job, &mut outcome.answers);
         }
-        self.write(storage, piece, blocks, &mut outcome.answers);
+        self.write(storage, piece, blocks, now, &mut outcome.answers);
         outcome.visits = self.close_if_idle(storage).visits;
         outcome
     }
@@ -245,6 +315,7 @@ impl Disk {
         storage: StorageId,
         piece: PieceIndex,
         mut blocks: Vec<(BlockSpan, Bytes)>,
+        now: Duration,
         answers: &mut Vec<DiskDone>,
     ) {
         let Some(open) = self.storages.get_mut(&storage) else { return };
@@ -260,6 +331,9 @@ impl Disk {
             for (span, data) in good {
                 assert_eq!(geometry.block(piece, span.block_index()), Some(*span), "this is not a block");
                 open.write(&mut self.files, *span, data);
+                for part in open.layout.spans(*span) {
+                    self.modified.insert((open.key.clone(), part.file), now);
+                }
             }
             answers.extend(written(storage, good, Ok(())));
             answers.extend(written(storage, bad, Err(error("write", "the disk is full"))));
@@ -287,6 +361,10 @@ impl Disk {
                     false => Ok(open.read(&self.files, &self.pool, span, self.lies.contains(&piece.get()))),
                 };
                 answers.push(DiskDone::Read { storage, span, token, data });
+            }
+            PieceJob::Restore(written) => {
+                let numbers = (0..).zip(written).filter(|(_, written)| *written).map(|(number, _)| number);
+                open.pieces.entry(piece).or_default().written = numbers.collect();
             }
             PieceJob::Check => {
                 open.unchecked -= 1;

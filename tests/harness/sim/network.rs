@@ -84,6 +84,19 @@ impl Sim {
         }
     }
 
+    /// A node's process is gone: everybody else hears that their connections to it are over.
+    pub(super) fn hang_up(&mut self, node: NodeId) {
+        for id in 0..self.connections.len() {
+            for end in 0..2 {
+                if self.connections[id].ends[end].node == node
+                    && self.connections[id].ends[end].peer.take().is_some()
+                {
+                    self.plan(self.connections[id].link.latency, id, Step::Reset(1 - end));
+                }
+            }
+        }
+    }
+
     /// From now on, keeps everything that is sent.
     pub fn tap(&mut self) {
         self.tap = Some(BTreeMap::new());

@@ -12,6 +12,8 @@ use pilotfish::engine::{Engine, EngineConfig, Input, Output};
 use pilotfish::settings::Settings;
 use pilotfish_plugin::PeerHandle;
 
+use rand::RngExt;
+
 use super::disk::{Disk, Outcome, Visit};
 use super::{Event, NodeId, Sim};
 
@@ -56,6 +58,22 @@ impl Node {
 }
 
 impl Sim {
+    /// Kills a node's process, and starts it anew with these settings: what is on its disk is all that it has. Everybody it was
+    /// connected to hears of it.
+    pub fn restart(&mut self, id: NodeId, settings: Settings) {
+        self.hang_up(id);
+        let disk_events = |event: &Event| matches!(event, Event::Disk(node, _) if *node == id);
+        self.queue.forget(disk_events);
+        let now = self.instant();
+        let seed = self.rng.random();
+        let node = &mut self.nodes[id.0];
+        let old = std::mem::replace(node, Node::new(settings, seed, node.address, now));
+        node.disk = old.disk;
+        node.disk.restart(node.engine.block_pool());
+        let address = node.address;
+        self.handle(id, Input::Listening(address));
+    }
+
     /// Tells an engine what happened, and does what it wants done because of it.
     pub(super) fn handle(&mut self, node: NodeId, input: Input) {
         let now = self.instant();
@@ -77,7 +95,7 @@ impl Sim {
         if self.now < disk.stalled_until {
             return self.queue.plan(disk.stalled_until, Event::Disk(id, visit));
         }
-        let outcome = disk.carry_out(visit);
+        let outcome = disk.carry_out(visit, self.now);
         self.after_disk(id, outcome);
     }
 

@@ -25,6 +25,11 @@ impl<E> Queue<E> {
         self.heap.push(Reverse(Planned { at, number: self.planned, event }));
     }
 
+    /// What is like this does not happen.
+    pub(super) fn forget(&mut self, which: impl Fn(&E) -> bool) {
+        self.heap.retain(|Reverse(planned)| !which(&planned.event));
+    }
+
     pub(super) fn next_at(&self) -> Option<Duration> {
         self.heap.peek().map(|Reverse(planned)| planned.at)
     }

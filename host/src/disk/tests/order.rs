@@ -18,8 +18,8 @@ fn checking() -> (Schedule, Disk) {
     assert!(matches!(schedule.next(), Some(Work::Open(_))));
     schedule.finish(Finished::Step(STORAGE));
     schedule.submit(DiskJob::Check { storage: STORAGE });
-    let Some(Work::BeginCheck(storage)) = schedule.next() else { panic!("no check") };
-    schedule.finish(Finished::CheckReady(storage));
+    let Some(Work::BeginCheck(storage, what)) = schedule.next() else { panic!("no check") };
+    schedule.finish(Finished::CheckReady(storage, what));
     (schedule, disk)
 }
 
