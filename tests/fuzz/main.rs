@@ -10,6 +10,7 @@ mod chatty;
 mod cipher;
 mod mischief;
 mod remote;
+mod resume;
 mod tracker;
 mod web_seed;
 mod world;
@@ -23,8 +24,12 @@ use world::World;
 type Run = fn(u64) -> Told;
 
 /// What can be fuzzed, by name.
-const TARGETS: &[(&str, Run)] =
-    &[("session", World::run), ("tracker", tracker::run), ("web_seed", web_seed::run)];
+const TARGETS: &[(&str, Run)] = &[
+    ("session", World::run),
+    ("tracker", tracker::run),
+    ("web_seed", web_seed::run),
+    ("resume", resume::run),
+];
 
 /// What a run was.
 struct Told {
