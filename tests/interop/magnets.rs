@@ -1,12 +1,7 @@
 //! Magnet links: the metadata comes from libtorrent, and goes to it (BEP 9).
 
-use std::path::PathBuf;
-use std::process::Command;
-
-use pilotfish_tests::program;
-
 use crate::data::{Data, MIB};
-use crate::peers::{Seed, download, leech, seed, start};
+use crate::peers::{Seed, download, leech, name_by_links, seed, start};
 
 /// A file, and a folder of so many files that its metadata takes several messages.
 fn data() -> Data {
@@ -17,16 +12,6 @@ fn data() -> Data {
     let files: Vec<(&str, u64)> = names.iter().map(|name| (name.as_str(), 1_000)).collect();
     data.add("folder", &files);
     data
-}
-
-/// From now on, nobody is told more of the torrents than their links.
-fn name_by_links(data: &mut Data) {
-    for torrent in &mut data.torrents {
-        let output =
-            Command::new(program::pilotfish()).arg("show").arg(&torrent).arg("--json").output().unwrap();
-        let shown: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
-        *torrent = PathBuf::from(shown["magnet"].as_str().unwrap());
-    }
 }
 
 #[test]

@@ -13,6 +13,7 @@ mod magnets;
 mod peers;
 mod plugins;
 mod process;
+mod resume;
 mod upload;
 mod web_seeds;
 

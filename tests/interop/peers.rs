@@ -1,6 +1,6 @@
 //! The two ends of a connection: the program, and libtorrent.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
@@ -50,6 +50,16 @@ pub(crate) fn seed(data: &Data, listen: &str) -> (Process, String) {
 /// Starts `command`; whatever is waited for of it must come within the time that a test has for this many bytes.
 pub(crate) fn start(command: &mut Command, size: u64) -> Process {
     Process::start(command, LIMIT + Duration::from_secs(size / (4 * MIB)))
+}
+
+/// From now on, nobody is told more of the torrents than their links.
+pub(crate) fn name_by_links(data: &mut Data) {
+    for torrent in &mut data.torrents {
+        let output =
+            Command::new(program::pilotfish()).arg("show").arg(&torrent).arg("--json").output().unwrap();
+        let shown: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+        *torrent = PathBuf::from(shown["magnet"].as_str().unwrap());
+    }
 }
 
 /// libtorrent, which has the data in `folder`.

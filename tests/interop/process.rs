@@ -96,10 +96,14 @@ impl Process {
         }
     }
 
-    /// Ends it at once; it has no say in that.
-    pub(crate) fn kill(mut self) {
+    /// Ends it at once; it has no say in that. Returns everything that it had printed.
+    pub(crate) fn kill(mut self) -> Vec<Line> {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
+        while let Some(line) = self.next("the end of its output") {
+            self.printed.push(line);
+        }
+        std::mem::take(&mut self.printed)
     }
 
     /// Whatever is waited for must come within `limit` from now.

@@ -8,6 +8,7 @@ use std::time::Duration;
 use clap::{ArgAction, Parser, Subcommand, ValueEnum};
 
 use super::exit::ExitCode;
+use super::select::Selection;
 use crate::settings::Settings;
 
 /// A BitTorrent client that loads plugins.
@@ -59,8 +60,8 @@ pub(super) struct Common {
     /// Switch off the extensions that are built in.
     #[arg(long, global = true, help_heading = "Plugins")]
     pub(super) no_builtin_extensions: bool,
-    /// Where things are kept from one run to the next: what plugins want to keep, and the metadata of magnet links. Without
-    /// it: pilotfish in the user's state folder.
+    /// Where things are kept from one run to the next: what plugins want to keep, which pieces of torrents are there, and the
+    /// metadata of magnet links. Without it: pilotfish in the user's state folder.
     #[arg(long, value_name = "DIR", global = true)]
     pub(super) state_dir: Option<PathBuf>,
     /// Keep nothing from one run to the next, and use nothing that was kept.
@@ -105,6 +106,9 @@ pub(super) struct Session {
     /// Send at most so many bytes per second, as above.
     #[arg(long, value_name = "BYTES", value_parser = parse_size)]
     pub(super) upload_limit: Option<u32>,
+    /// Hash the data that is there, whatever is known of it from an earlier run.
+    #[arg(long)]
+    pub(super) recheck: bool,
 }
 
 /// Options of the commands that download.
@@ -124,6 +128,15 @@ pub(super) struct Download {
     /// The folder that will hold what is downloaded.
     #[arg(short, long, value_name = "DIR", default_value = ".")]
     pub(super) output: PathBuf,
+    /// Download these files only, by their numbers in `show --files`, such as 1-3,7. For a single torrent.
+    #[arg(long, value_name = "FILES")]
+    pub(super) select: Option<Selection>,
+    /// When everything is there, upload until so many times the size of the download has been uploaded, such as 1.5.
+    #[arg(long, value_name = "RATIO", value_parser = parse_ratio)]
+    pub(super) seed_ratio: Option<f64>,
+    /// When everything is there, upload for this time. With --seed-ratio, whichever is reached first ends it.
+    #[arg(long, value_name = "TIME", value_parser = parse_time)]
+    pub(super) seed_time: Option<Duration>,
     #[command(flatten)]
     pub(super) web_seeds: WebSeeds,
     #[command(flatten)]
@@ -290,6 +303,12 @@ fn parse_time(text: &str) -> Result<Duration, String> {
         rest = after;
     }
     if text.trim().is_empty() { Err(wrong()) } else { Ok(total) }
+}
+
+/// A ratio: a number that is not negative.
+fn parse_ratio(text: &str) -> Result<f64, String> {
+    let ratio = text.parse().ok().filter(|ratio: &f64| ratio.is_finite() && *ratio >= 0.0);
+    ratio.ok_or_else(|| "a ratio is a number such as 1.5".to_owned())
 }
 
 /// A number of bytes such as `262144`, `256K`, `256KiB` or `1M`.

@@ -19,12 +19,23 @@ pub(super) struct Aim {
     pub(super) until: Until,
     /// `--stop-after`
     pub(super) deadline: Option<Duration>,
+    /// For how long what is finished is uploaded.
+    pub(super) seed: SeedUntil,
     /// Data that is missing is an error, not something to download.
     pub(super) complete: bool,
     /// How many addresses are to be listened on.
     pub(super) addresses: usize,
     /// Whether there are peers to connect to.
     pub(super) has_peers: bool,
+}
+
+/// When what is finished has been uploaded for long enough: whichever comes first. At once if neither is set.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct SeedUntil {
+    /// `--seed-ratio`: each torrent's upload, in sizes of its download.
+    pub(super) ratio: Option<f64>,
+    /// `--seed-time`
+    pub(super) time: Option<Duration>,
 }
 
 /// When a session ends by itself.
@@ -45,6 +56,7 @@ pub(super) struct Goal {
     torrents: BTreeMap<TorrentHandle, Torrent>,
     deaf: usize,
     finished_since: Option<Duration>,
+    seeded_since: Option<Duration>,
 }
 
 #[derive(Debug)]
@@ -53,6 +65,8 @@ struct Torrent {
     phase: Phase,
     done: u64,
     total: u64,
+    /// Bytes since it was first added.
+    uploaded: u64,
     peers: u32,
 }
 
@@ -67,12 +81,13 @@ enum Phase {
 
 impl Goal {
     pub(super) fn new(aim: Aim) -> Self {
-        Self { aim, torrents: BTreeMap::new(), deaf: 0, finished_since: None }
+        Self { aim, torrents: BTreeMap::new(), deaf: 0, finished_since: None, seeded_since: None }
     }
 
     /// A torrent of `total` bytes belongs to the session now.
     pub(super) fn add(&mut self, torrent: TorrentHandle, name: &str, total: u64) {
-        let new = Torrent { name: name.to_owned(), phase: Phase::Checking, done: 0, total, peers: 0 };
+        let (name, phase) = (name.to_owned(), Phase::Checking);
+        let new = Torrent { name, phase, done: 0, total, uploaded: 0, peers: 0 };
         self.torrents.entry(torrent).or_insert(new);
     }
 
@@ -100,7 +115,8 @@ impl Goal {
     pub(super) fn look(&mut self, handle: TorrentHandle, status: &TorrentStatus) -> Result<bool, Failure> {
         let complete = self.aim.complete;
         let Some(torrent) = self.torrents.get_mut(&handle) else { return Ok(false) };
-        torrent.done = status.total_done;
+        (torrent.done, torrent.total) = (status.total_wanted_done, status.total_wanted);
+        torrent.uploaded = status.all_time_upload;
         torrent.peers = status.num_peers;
         let checking =
             matches!(status.state, TorrentState::CHECKING_FILES | TorrentState::CHECKING_RESUME_DATA);
@@ -126,11 +142,16 @@ impl Goal {
         let until = self.aim.until;
         let finished = !self.torrents.is_empty() && self.all(|phase| phase == Phase::Finished);
         if until == Until::Finished && finished {
+            let finished = *self.finished_since.get_or_insert(now);
+            if !self.has_seeded(now.saturating_sub(finished)) {
+                // What was asked for is here, however long the upload was to be.
+                return Ok(self.aim.deadline.is_some_and(|deadline| now >= deadline));
+            }
             let lonely = self.torrents.values().all(|torrent| torrent.peers == 0);
-            let since = *self.finished_since.get_or_insert(now);
+            let since = *self.seeded_since.get_or_insert(now);
             return Ok(lonely || now >= since + LINGER);
         }
-        self.finished_since = None;
+        (self.finished_since, self.seeded_since) = (None, None);
         if until != Until::Elapsed {
             self.hopeless(until)?;
             self.unreachable()?;
@@ -141,9 +162,21 @@ impl Goal {
         }
     }
 
-    /// Whether everything is finished, and only peers are left.
+    /// Whether everything is done, and only peers are left.
     pub(super) fn lingers(&self) -> bool {
-        self.finished_since.is_some()
+        self.seeded_since.is_some()
+    }
+
+    /// Whether enough was uploaded, now that everything is finished for so long.
+    fn has_seeded(&self, time: Duration) -> bool {
+        let SeedUntil { ratio, time: limit } = self.aim.seed;
+        let enough = |ratio: f64| {
+            self.torrents.values().all(|torrent| torrent.uploaded as f64 >= ratio * torrent.total as f64)
+        };
+        match (ratio, limit) {
+            (None, None) => true,
+            (ratio, limit) => ratio.is_some_and(enough) || limit.is_some_and(|limit| time >= limit),
+        }
     }
 
     /// No torrent can go on.

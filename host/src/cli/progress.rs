@@ -65,7 +65,7 @@ pub(super) fn for_screen(screen: &Screen) -> Box<dyn Progress> {
 
 /// The last line about a download.
 fn summary(torrent: &Shown, status: &TorrentStatus, now: Duration) -> String {
-    let (name, total) = (&torrent.name, text::size(torrent.total));
+    let (name, total) = (&torrent.name, text::size(status.total_wanted));
     let place = torrent.path.as_ref().map(|path| format!(", in {}", path.display())).unwrap_or_default();
     match (status.total_payload_download, now.saturating_sub(torrent.since)) {
         (0, _) => format!("{name}: complete and checked: {total}{place}"),
@@ -89,7 +89,7 @@ fn rates(status: &TorrentStatus) -> String {
 
 /// How long the rest takes at the present rate.
 fn remaining(status: &TorrentStatus) -> Option<Duration> {
-    let left = status.total.saturating_sub(status.total_done);
+    let left = status.total_wanted.saturating_sub(status.total_wanted_done);
     let is_moving = left > 0 && status.download_payload_rate > 0;
     is_moving.then(|| Duration::from_secs(left.div_ceil(status.download_payload_rate)))
 }

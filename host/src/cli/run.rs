@@ -3,22 +3,25 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use pilotfish_plugin::{AlertCategory, Level};
+use pilotfish_plugin::{AlertCategory, Level, PeerSource};
 
 use super::args::{Common, Download, ExitWhen, Run, Seed, Session as Options};
 use super::exit::{ExitCode, Failure};
-use super::goal::{Aim, Until};
+use super::goal::{Aim, SeedUntil, Until};
 use super::ip_filter;
-use super::known::Known;
 use super::load;
+use super::records::{Kept, Records};
 use super::screen::Screen;
+use super::select::Selection;
 use super::signals::Signals;
 use super::state::StateFile;
 use super::torrent_file;
-use super::watch::{Kept, Watch};
+use super::watch::{Wanted, Watch};
+use crate::command::AddTorrent;
 use crate::metainfo::Description;
 use crate::session::{Session, SessionParams};
 use crate::settings::{ListenInterfaces, Settings};
+use crate::torrent::selection;
 
 /// A session as the three commands want it.
 struct Plan<'a> {
@@ -27,6 +30,8 @@ struct Plan<'a> {
     options: &'a Options,
     web_seeds: &'a [String],
     until: Until,
+    select: Option<&'a Selection>,
+    seed: SeedUntil,
     /// `seed`: the data must be there.
     complete: bool,
     /// `download`: the metadata of a link may be known from an earlier time. Else the session does as it is told.
@@ -49,6 +54,8 @@ pub(super) fn download(
         options: &args.session,
         web_seeds: &args.web_seeds.urls,
         until: Until::Finished,
+        select: args.select.as_ref(),
+        seed: SeedUntil { ratio: args.seed_ratio, time: args.seed_time },
         complete: false,
         remembers: true,
         // Several downloads at a time must not compete for one port.
@@ -71,6 +78,8 @@ pub(super) fn seed(
         options: &args.session,
         web_seeds: &[],
         until: Until::Never,
+        select: None,
+        seed: SeedUntil::default(),
         complete: true,
         remembers: false,
         port: None,
@@ -95,14 +104,19 @@ pub(super) fn run(
             return Err(Failure::new(ExitCode::Usage, text));
         }
     };
-    let (torrents, folder, options) = (&args.torrents, &args.output, &args.session);
-    let web_seeds = &args.web_seeds.urls;
-    carry_out(
-        &Plan { torrents, folder, options, web_seeds, until, complete: false, remembers: false, port: None },
-        common,
-        screen,
-        signals,
-    )
+    let plan = Plan {
+        torrents: &args.torrents,
+        folder: &args.output,
+        options: &args.session,
+        web_seeds: &args.web_seeds.urls,
+        until,
+        select: None,
+        seed: SeedUntil::default(),
+        complete: false,
+        remembers: false,
+        port: None,
+    };
+    carry_out(&plan, common, screen, signals)
 }
 
 fn carry_out(
@@ -114,20 +128,27 @@ fn carry_out(
     // Whatever is wrong with the arguments is found before anything is started.
     let settings = settings(plan, common)?;
     let ip_filter = ip_filter::read(&plan.options.ip_filter)?;
-    let known = if plan.remembers { Known::of(common) } else { Known::nothing() };
+    if plan.select.is_some() && plan.torrents.len() > 1 {
+        let text = "--select counts the files of a single torrent: download the others on their own";
+        return Err(Failure::new(ExitCode::Usage, text));
+    }
+    let records = Records::of(common, screen);
     let open = |torrent: &PathBuf| match plan.complete {
         true => torrent_file::read(torrent).map(Description::from),
-        false => torrent_file::open(torrent, &known),
+        false => torrent_file::open(torrent),
     };
     let torrents = plan.torrents.iter().map(open).collect::<Result<Vec<_>, _>>()?;
+    let torrents = torrents.into_iter().map(|torrent| ask(plan, torrent, &records));
+    let torrents = torrents.collect::<Result<Vec<_>, _>>()?;
     let files = load::load_all(common, screen)?;
     load::require(&load::lines(&files, &[]))?;
     let aim = Aim {
         until: plan.until,
         deadline: plan.options.stop_after,
+        seed: plan.seed,
         complete: plan.complete,
         addresses: settings.listen_interfaces.0.len(),
-        has_peers: plan.names_sources(&torrents),
+        has_peers: torrents.iter().any(has_peers),
     };
     let mut state = StateFile::of(common);
     let params = SessionParams {
@@ -143,18 +164,10 @@ fn carry_out(
     }
     let (session, alerts) = Session::start(params)
         .map_err(|error| Failure::new(ExitCode::Other, format!("the session did not start: {error}")))?;
-    let mut watch = Watch::new(session, alerts, aim, screen, Kept { state, known });
-    let result = begin(&mut watch, plan, torrents, &files).and_then(|()| watch.until_over(signals));
+    let mut watch = Watch::new(session, alerts, aim, screen, state, records.clone());
+    let result = begin(&mut watch, plan, torrents, &files, &records).and_then(|()| watch.until_over(signals));
     watch.end();
     result
-}
-
-impl Plan<'_> {
-    /// Whether there is anybody to connect to.
-    fn names_sources(&self, torrents: &[Description]) -> bool {
-        let named = !self.options.peers.is_empty() || !self.web_seeds.is_empty();
-        named || torrents.iter().any(names_sources)
-    }
 }
 
 /// Whether a torrent says whom to connect to, or whom to ask for that.
@@ -168,16 +181,78 @@ fn names_sources(torrent: &Description) -> bool {
     named || !torrent.trackers().is_empty()
 }
 
+/// What the session is asked to add: the torrent, with whatever is known of it from an earlier run.
+///
+/// # Errors
+/// Files are selected that it does not have.
+fn ask(plan: &Plan<'_>, torrent: Description, records: &Records) -> Result<Asked, Failure> {
+    // A record must mean the same folder wherever the next run is started.
+    let folder = std::path::absolute(plan.folder).unwrap_or_else(|_| plan.folder.to_owned());
+    // As with libtorrent's `connect_peer`, the source is left open: nobody told us but the user.
+    let mut peers: Vec<_> = plan.options.peers.iter().map(|peer| (*peer, PeerSource::NONE)).collect();
+    let link = if let Description::Magnet(magnet) = &torrent { Some((**magnet).clone()) } else { None };
+    let kept = records.load(torrent.info_hashes(), &folder);
+    let (mut torrent, resume) = match kept {
+        Some(Kept::Here(resume)) => (resume.describe(torrent), Some(resume)),
+        Some(Kept::Elsewhere(resume)) if plan.remembers => (resume.describe(torrent), None),
+        _ => (torrent, None),
+    };
+    let mut file_priorities = Vec::new();
+    match &mut torrent {
+        // The session sees to the peers of a link that is still one.
+        Description::Magnet(magnet) => {
+            magnet.select_only = plan.select.map_or_else(|| magnet.select_only.clone(), Selection::indices);
+        }
+        Description::Metainfo(metainfo) => {
+            let link = link.iter();
+            peers.extend(link.clone().flat_map(|link| &link.peers).map(|peer| (*peer, PeerSource::NONE)));
+            file_priorities = match plan.select {
+                Some(select) => select.priorities(metainfo.layout())?,
+                None => {
+                    link.flat_map(|link| selection::of_files(metainfo.layout(), &link.select_only)).collect()
+                }
+            };
+        }
+    }
+    let resume = resume.map(|resume| if plan.options.recheck { resume.without_pieces() } else { *resume });
+    let known = resume.iter().flat_map(|resume| &resume.peers);
+    peers.extend(known.map(|peer| (*peer, PeerSource::RESUME_DATA)));
+    let add = AddTorrent {
+        save_path: Some(folder),
+        peers,
+        web_seeds: plan.web_seeds.to_vec(),
+        file_priorities,
+        resume: resume.map(Box::new),
+        ..AddTorrent::new(torrent)
+    };
+    Ok(Asked { add, of_link: link.is_some() })
+}
+
+/// What the session is asked to add.
+struct Asked {
+    add: AddTorrent,
+    of_link: bool,
+}
+
+/// Whether there is anybody to connect to.
+fn has_peers(Asked { add, .. }: &Asked) -> bool {
+    !add.peers.is_empty() || !add.web_seeds.is_empty() || names_sources(&add.description)
+}
+
 fn begin(
     watch: &mut Watch<'_>,
     plan: &Plan<'_>,
-    torrents: Vec<Description>,
+    torrents: Vec<Asked>,
     files: &[load::PluginFile],
+    records: &Records,
 ) -> Result<(), Failure> {
     load::require(&watch.meet_plugins(files))?;
-    let has_peers = plan.names_sources(&torrents);
-    for torrent in torrents {
-        watch.add(plan.folder, torrent, &plan.options.peers, plan.web_seeds)?;
+    let has_peers = torrents.iter().any(has_peers);
+    for Asked { add, of_link } in torrents {
+        if let Some(resume) = &add.resume {
+            records.open(resume);
+        }
+        watch.add(add, plan.folder, Wanted { select: plan.select, of_link })?;
     }
     if plan.until == Until::Finished && !has_peers {
         watch.screen.say(Level::Info, "no --peer was named, and no tracker: waiting for peers to connect");
@@ -241,6 +316,8 @@ mod tests {
             options,
             web_seeds: &[],
             until: Until::Finished,
+            select: None,
+            seed: SeedUntil::default(),
             complete: false,
             remembers: true,
             port: Some(0),

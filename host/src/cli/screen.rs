@@ -133,6 +133,7 @@ pub(super) fn importance(alert: &AlertKind) -> Level {
         AlertKind::ListenFailed { .. }
         | AlertKind::HashFailed { .. }
         | AlertKind::PeerBan { .. }
+        | AlertKind::FastresumeRejected { .. }
         | AlertKind::TrackerWarning { .. }
         // It is tried again and again; once is enough.
         | AlertKind::TrackerError { times_in_row: 1, .. } => Level::Warn,

@@ -83,7 +83,11 @@ fn lines(torrent: &Metainfo, with_files: bool) -> Vec<String> {
         row("created", text::date(seconds).unwrap_or_else(|| seconds.to_string()));
     }
     if with_files {
-        lines.extend(files(torrent).map(|file| format!("{:>14}  {}", file.length, file.path.display())));
+        let numbered = (1..).zip(files(torrent));
+        lines.extend(
+            numbered
+                .map(|(number, file)| format!("{number:>5} {:>14}  {}", file.length, file.path.display())),
+        );
     }
     lines
 }

@@ -5,7 +5,6 @@ use std::io::{self, Read as _};
 use std::path::Path;
 
 use super::exit::{ExitCode, Failure};
-use super::known::Known;
 use super::text;
 use crate::command::AddTorrentError;
 use crate::metainfo::{Description, Magnet, Metainfo};
@@ -13,13 +12,13 @@ use crate::metainfo::{Description, Magnet, Metainfo};
 /// Larger files are refused. Bytes; piece hashes of a torrent of 50 TiB with pieces of 16 MiB take this much.
 const MAX_SIZE: u64 = 64 << 20;
 
-/// Reads a .torrent file, or a magnet link; the metadata of a link may be `known` from an earlier time.
+/// Reads a .torrent file, or a magnet link.
 ///
 /// # Errors
 /// As [`read`]; or the link names no torrent that can be downloaded.
-pub(super) fn open(torrent: &Path, known: &Known) -> Result<Description, Failure> {
+pub(super) fn open(torrent: &Path) -> Result<Description, Failure> {
     match link(torrent) {
-        Some(link) => Ok(known.look_up(magnet(link)?)),
+        Some(link) => Ok(magnet(link)?.into()),
         None => Ok(read(torrent)?.into()),
     }
 }
@@ -136,8 +135,7 @@ mod tests {
 
     #[test]
     fn a_link_is_read_unless_it_names_nothing_that_can_be_downloaded() {
-        let known = Known::of(&crate::cli::args::Common { no_state: true, ..Default::default() });
-        let opened = |link: &str| open(Path::new(link), &known).map_err(|failure| failure.to_string());
+        let opened = |link: &str| open(Path::new(link)).map_err(|failure| failure.to_string());
         let link = format!("MAGNET:?xt=urn:btih:{}&dn=name", "ab".repeat(20));
         assert_eq!(opened(&link).unwrap().name(), "name");
         assert!(opened("magnet:?dn=x").unwrap_err().starts_with("magnet:?dn=x: "));

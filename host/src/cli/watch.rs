@@ -1,24 +1,24 @@
 //! The loop that watches a session until its goal is reached, and shows what happens meanwhile.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use pilotfish_plugin::{Level, PeerSource, TorrentHandle};
+use pilotfish_plugin::{Level, TorrentHandle, TorrentState};
 
 use super::exit::{ExitCode, Failure};
 use super::goal::{Aim, Goal};
-use super::known::Known;
 use super::load::{self, PluginFile, PluginLine};
 use super::progress::{self, Progress, Shown};
+use super::records::{Keeper, Records};
 use super::screen::Screen;
+use super::select::Selection;
 use super::signals::Signals;
 use super::state::StateFile;
 use super::text;
 use crate::alert::{Alert, AlertKind};
 use crate::command::{AddTorrent, TorrentStatus};
-use crate::metainfo::{Description, Magnet, Metainfo};
+use crate::metainfo::Metainfo;
 use crate::session::{Alerts, Session};
 
 /// How often figures are asked for and shown.
@@ -42,21 +42,39 @@ pub(super) struct Watch<'a> {
     progress: Box<dyn Progress>,
     shown: BTreeMap<TorrentHandle, Shown>,
     started: Instant,
-    kept: Kept,
+    state: StateFile,
+    keeper: Keeper,
     /// Links whose metadata has not come yet.
-    links: BTreeMap<TorrentHandle, (Magnet, PathBuf)>,
+    links: BTreeMap<TorrentHandle, Link>,
 }
 
-/// What is kept from one run to the next.
-pub(super) struct Kept {
-    pub(super) state: StateFile,
-    pub(super) known: Known,
+/// A link, until its metadata is known.
+struct Link {
+    folder: PathBuf,
+    select: Option<Selection>,
+}
+
+/// Which of a torrent's files are wanted.
+#[derive(Clone, Copy)]
+pub(super) struct Wanted<'a> {
+    /// These, if not all are.
+    pub(super) select: Option<&'a Selection>,
+    /// The torrent was named by a link, and its metadata is nowhere else.
+    pub(super) of_link: bool,
 }
 
 impl<'a> Watch<'a> {
     /// Nothing has happened yet in the session.
-    pub(super) fn new(session: Session, alerts: Alerts, aim: Aim, screen: &'a Screen, kept: Kept) -> Self {
+    pub(super) fn new(
+        session: Session,
+        alerts: Alerts,
+        aim: Aim,
+        screen: &'a Screen,
+        state: StateFile,
+        records: Records,
+    ) -> Self {
         Self {
+            keeper: Keeper::start(session.clone(), records),
             session,
             alerts,
             screen,
@@ -64,7 +82,7 @@ impl<'a> Watch<'a> {
             progress: progress::for_screen(screen),
             shown: BTreeMap::new(),
             started: Instant::now(),
-            kept,
+            state,
             links: BTreeMap::new(),
         }
     }
@@ -77,47 +95,42 @@ impl<'a> Watch<'a> {
         plugins
     }
 
-    /// Adds a torrent whose data is, or will be, in `folder`, and offers it the peers.
+    /// Adds a torrent whose data is, or will be, in `folder`, of which these files are wanted.
     ///
     /// # Errors
     /// The session does not take it.
-    pub(super) fn add(
-        &mut self,
-        folder: &Path,
-        description: Description,
-        peers: &[SocketAddr],
-        web_seeds: &[String],
-    ) -> Result<(), Failure> {
-        let (layout, hash) = (description.layout(), description.info_hashes().to_string());
-        let link =
-            if let Description::Magnet(magnet) = &description { Some((**magnet).clone()) } else { None };
-        // As with libtorrent's `connect_peer`, the source is left open: nobody told us but the user.
-        let peers = peers.iter().map(|peer| (*peer, PeerSource::NONE)).collect();
-        let (save_path, web_seeds) = (Some(folder.to_owned()), web_seeds.to_vec());
-        let add = AddTorrent { save_path, peers, web_seeds, ..AddTorrent::new(description) };
+    pub(super) fn add(&mut self, add: AddTorrent, folder: &Path, wanted: Wanted<'_>) -> Result<(), Failure> {
+        let (layout, info_hashes) = (add.description.layout(), *add.description.info_hashes());
+        let is_link = add.description.metainfo().is_none();
         let handle = self.session.add_torrent(add).map_err(|error| {
             Failure::new(ExitCode::Other, format!("{}: cannot be added: {error}", layout.name()))
         })?;
         self.show(Shown {
             handle,
             name: layout.name().to_owned(),
-            hash,
+            hash: info_hashes.to_string(),
             total: layout.geometry().total(),
             pieces: layout.geometry().num_pieces(),
-            path: link.is_none().then(|| folder.join(layout.name())),
+            path: (!is_link).then(|| folder.join(layout.name())),
             since: self.started.elapsed(),
         });
-        self.links.extend(link.map(|magnet| (handle, (magnet, folder.to_owned()))));
+        self.keeper.add(handle, info_hashes, wanted.of_link);
+        if is_link {
+            let link = Link { folder: folder.to_owned(), select: wanted.select.cloned() };
+            self.links.insert(handle, link);
+        }
         Ok(())
     }
 
-    /// The metadata of a link has come: it is kept, and what is shown of the torrent is right from now on.
+    /// The metadata of a link has come: what is shown of the torrent is right from now on.
     fn describe(&mut self, handle: TorrentHandle) -> Result<(), Failure> {
-        let Some((magnet, folder)) = self.links.remove(&handle) else { return Ok(()) };
+        let Some(Link { folder, select }) = self.links.remove(&handle) else { return Ok(()) };
         let info = self.session.metadata(handle).map_err(|error| Failure::new(ExitCode::Other, error))?;
         // It is gone, or the session has read what this cannot.
         let Some(metainfo) = info.and_then(|info| Metainfo::from_info(info).ok()) else { return Ok(()) };
-        self.kept.known.keep(&magnet, &metainfo, self.screen);
+        if let Some(select) = select {
+            self.session.prioritize_files(handle, select.priorities(metainfo.layout())?);
+        }
         let geometry = metainfo.layout().geometry();
         if let Some(shown) = self.shown.get_mut(&handle) {
             shown.name = metainfo.name().to_owned();
@@ -165,7 +178,7 @@ impl<'a> Watch<'a> {
     /// Writes down what plugins want to keep. Where the session has ended already, they were not asked in time.
     fn keep_state(&mut self) {
         if let Ok(states) = self.session.save_state() {
-            self.kept.state.save(states, self.screen);
+            self.state.save(states, self.screen);
         }
     }
 
@@ -180,8 +193,18 @@ impl<'a> Watch<'a> {
         self.goal.hear(&alert.kind);
         match (&alert.kind, handle) {
             (AlertKind::MetadataReceived { .. }, Some(handle)) => self.describe(handle)?,
-            (AlertKind::TorrentRemoved { .. }, Some(handle)) => drop(self.shown.remove(&handle)),
+            (AlertKind::TorrentRemoved { .. }, Some(handle)) => {
+                self.shown.remove(&handle);
+                self.keeper.remove(handle);
+            }
+            (AlertKind::TorrentPaused { .. }, Some(handle)) => self.keeper.note(handle),
+            (AlertKind::StateChanged { previous, state: TorrentState::CHECKING_FILES, .. }, Some(handle))
+                if *previous != TorrentState::CHECKING_RESUME_DATA =>
+            {
+                self.keeper.forget(handle);
+            }
             (AlertKind::TorrentFinished { .. } | AlertKind::TorrentChecked { .. }, Some(handle)) => {
+                self.keeper.note(handle);
                 if let Some(status) = self.status(handle)? {
                     self.look(handle, &status)?;
                 }
@@ -262,7 +285,7 @@ impl<'a> Watch<'a> {
     /// Closes everything, and tells what plugins and peers still had to say.
     pub(super) fn end(mut self) {
         self.keep_state();
-        self.session.shutdown();
+        self.keeper.end(&self.session);
         if let Some(turns) = self.session.turns() {
             self.screen.say(Level::Info, text::turns(&turns));
             self.progress.turns(&turns);

@@ -5,7 +5,8 @@ const ONE: TorrentHandle = TorrentHandle::from_raw(1);
 const TWO: TorrentHandle = TorrentHandle::from_raw(2);
 
 fn aim(until: Until) -> Aim {
-    Aim { until, deadline: None, complete: false, addresses: 1, has_peers: true }
+    let seed = SeedUntil::default();
+    Aim { until, deadline: None, seed, complete: false, addresses: 1, has_peers: true }
 }
 
 fn goal(aim: Aim) -> Goal {

@@ -32,7 +32,8 @@ impl Progress for Bars {
     fn figures(&mut self, torrents: &[(&Shown, TorrentStatus)], _: Duration) {
         for (torrent, status) in torrents {
             let Some(bar) = self.bars.get(&torrent.handle) else { continue };
-            bar.set_position(status.total_done);
+            bar.set_length(status.total_wanted);
+            bar.set_position(status.total_wanted_done);
             bar.set_message(match status.state {
                 _ if status.paused => "paused".to_owned(),
                 TorrentState::CHECKING_FILES | TorrentState::CHECKING_RESUME_DATA => {
@@ -55,7 +56,7 @@ impl Progress for Bars {
     fn finished(&mut self, torrent: &Shown, status: &TorrentStatus, now: Duration) {
         // A torrent that is seeded keeps its bar: it shows the upload from now on.
         if let Some(bar) = self.bars.get(&torrent.handle) {
-            bar.set_position(torrent.total);
+            bar.set_position(status.total_wanted);
             bar.set_message(rates(status));
         }
         self.screen.say(Level::Info, summary(torrent, status, now));

@@ -116,6 +116,8 @@ pub(in crate::cli) fn progress(torrent: &Shown, status: &TorrentStatus) -> Value
         "paused": status.paused,
         "total_bytes": status.total,
         "done_bytes": status.total_done,
+        "wanted_bytes": status.total_wanted,
+        "wanted_done_bytes": status.total_wanted_done,
         "pieces_checked": status.pieces_checked,
         "pieces_done": status.num_pieces,
         "down_bps": status.download_payload_rate,

@@ -51,6 +51,10 @@ fn line(torrent: &Shown, status: &TorrentStatus) -> String {
             format!("{name}: checking: {} of {} pieces", status.pieces_checked, status.total_pieces)
         }
         TorrentState::DOWNLOADING_METADATA => format!("{name}: waiting for metadata, {}", rates(status)),
-        _ => format!("{name}: {}, {}", text::percent(status.total_done, status.total), rates(status)),
+        _ => format!(
+            "{name}: {}, {}",
+            text::percent(status.total_wanted_done, status.total_wanted),
+            rates(status)
+        ),
     }
 }
