@@ -6,6 +6,7 @@
 //! `PILOTFISH_INTEROP_SIZE` changes how many bytes the plain transfers in both directions, and the one with plugins, are about.
 #![allow(clippy::unwrap_used, missing_docs, reason = "these are tests")]
 
+mod conveniences;
 mod data;
 mod download;
 mod interruption;

@@ -192,3 +192,34 @@ fn seeding_what_is_not_there_is_an_error_that_says_how_much_is() {
     assert_eq!(failure.code, ExitCode::Mismatch);
     assert!(failure.to_string().starts_with("one: 4 of 10 pieces are there (40.0 %)"), "{failure}");
 }
+
+fn seeding(seed: SeedUntil) -> Goal {
+    let mut goal = goal(Aim { seed, deadline: Some(at(100.0)), ..aim(Until::Finished) });
+    finish(&mut goal, ONE);
+    goal
+}
+
+#[test]
+fn what_is_finished_is_uploaded_until_the_ratio_is_reached() {
+    let mut goal = seeding(SeedUntil { ratio: Some(1.5), time: None });
+    let uploaded = |bytes| TorrentStatus { all_time_upload: bytes, ..status(TorrentState::SEEDING, 100) };
+    for (now, bytes, over) in [(1.0, 0, false), (2.0, 149, false), (3.0, 150, true)] {
+        goal.look(ONE, &uploaded(bytes)).unwrap();
+        assert_eq!((goal.reached(at(now)).unwrap(), goal.lingers()), (over, over), "{bytes}");
+    }
+}
+
+#[test]
+fn what_is_finished_is_uploaded_for_the_time_if_that_comes_first() {
+    let mut goal = seeding(SeedUntil { ratio: Some(1.0), time: Some(at(5.0)) });
+    assert!(!goal.reached(at(10.0)).unwrap());
+    assert!(!goal.reached(at(14.9)).unwrap());
+    assert!(goal.reached(at(15.0)).unwrap());
+}
+
+#[test]
+fn a_download_that_is_here_has_succeeded_also_if_there_is_no_time_left_to_upload_it() {
+    let mut goal = seeding(SeedUntil { ratio: Some(1.0), time: None });
+    assert!(!goal.reached(at(99.0)).unwrap());
+    assert!(goal.reached(at(100.0)).unwrap());
+}
