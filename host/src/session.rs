@@ -344,6 +344,11 @@ impl Session {
         self.tell(Command::AddUrlSeed { torrent, url: url.to_owned(), kind: ConnectionType::HTTP_SEED });
     }
 
+    /// As [`remove_url_seed`](Self::remove_url_seed), for a server that is asked for pieces by number (BEP 17).
+    pub fn remove_http_seed(&self, torrent: TorrentHandle, url: &str) {
+        self.tell(Command::RemoveUrlSeed { torrent, url: url.to_owned(), kind: ConnectionType::HTTP_SEED });
+    }
+
     /// Has a torrent's trackers asked again `after` so long, but not sooner than they want it unless `ignore_min_interval`
     /// (libtorrent's `force_reannounce`): all of them, or one by its place in the list of [`trackers`](Self::trackers).
     pub fn force_reannounce(

@@ -226,7 +226,7 @@ settings! {
     max_concurrent_http_announces: u32 = 50, 1..=100_000;
     /// How long a UDP tracker's connection id is used, in seconds (BEP 15).
     udp_tracker_token_expiry: Seconds = Seconds(60), 1..=3_600;
-    /// Whether a tracker that is asked by HTTPS must have a certificate that this system trusts.
+    /// Whether a tracker or a web seed that is asked by HTTPS must have a certificate that this system trusts.
     validate_https_trackers: bool = true;
 
     /// The kind of proxy: none, socks5, socks5_pw, http or http_pw, or libtorrent's number for it.

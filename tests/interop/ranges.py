@@ -1,6 +1,6 @@
-"""A server of the files in a folder that knows ranges and keeps connections: `ranges.py FOLDER [CERTIFICATE KEY]`.
+"""A server of the files in a folder that knows ranges and keeps connections: `ranges.py FOLDER [CERTIFICATE]`.
 
-Prints its port. Python's own server does neither.
+Prints its port. With a certificate, in a file together with its key, it speaks HTTPS. Python's own server does none of it.
 """
 import http.server
 import pathlib
@@ -36,7 +36,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
 server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
 if len(sys.argv) > 2:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(*sys.argv[2:4])
+    context.load_cert_chain(sys.argv[2])
     server.socket = context.wrap_socket(server.socket, server_side=True)
 print("port", server.server_address[1], flush=True)
 server.serve_forever()

@@ -27,9 +27,15 @@ impl Server {
 
     /// A server that knows ranges.
     fn ranges(folder: &Path) -> Self {
-        let mut command = Command::new(venv::python());
-        command.arg(concat!(env!("CARGO_MANIFEST_DIR"), "/interop/ranges.py")).arg(folder);
-        Self::started(&mut command, "http")
+        Self::started(script("ranges.py").arg(folder), "http")
+    }
+
+    /// The same by HTTPS, with a certificate that nobody knows.
+    fn secure(folder: &Path, certificate: &Path) -> Self {
+        let made = script("certificate.py").output().unwrap();
+        assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+        fs::write(certificate, made.stdout).unwrap();
+        Self::started(script("ranges.py").arg(folder).arg(certificate), "https")
     }
 
     fn started(command: &mut Command, scheme: &str) -> Self {
@@ -67,14 +73,25 @@ impl Server {
     }
 }
 
-/// Downloads everything from web servers, and nothing else.
-#[track_caller]
-fn downloads(data: &Data, urls: &[&str]) -> Process {
+fn script(name: &str) -> Command {
+    let mut python = Command::new(venv::python());
+    python.arg(format!("{}/interop/{name}", env!("CARGO_MANIFEST_DIR")));
+    python
+}
+
+/// A download from web servers, and nothing else.
+fn download_from(data: &Data, urls: &[&str]) -> Command {
     let mut command = download(data, &[]);
     urls.iter().for_each(|url| {
         command.args(["--web-seed", url]);
     });
-    let mut pilotfish = start(&mut command, 0);
+    command
+}
+
+/// Downloads everything from web servers.
+#[track_caller]
+fn downloads(data: &Data, urls: &[&str]) -> Process {
+    let mut pilotfish = start(&mut download_from(data, urls), 0);
     pilotfish.wait_for_code(0);
     data.assert_arrived();
     pilotfish
@@ -140,6 +157,31 @@ fn a_server_with_bad_data_is_banned_and_the_data_is_right() {
         .map(|fields| fields["url"].as_str().unwrap().to_owned())
         .collect();
     assert_eq!(urls, [bad.url]);
+}
+
+#[test]
+fn https_takes_a_certificate_that_is_trusted() {
+    let data = Data::single(8 * MIB);
+    let certificate = data.path("certificate.pem");
+    let server = Server::secure(&data.complete(), &certificate);
+    let mut stranger = start(&mut download_from(&data, &[&server.url]), 0);
+    let error = stranger.wait_for("a refusal", |line| {
+        line.alert("url_seed").and_then(|fields| Some(fields["error"].as_str()?.to_owned()))
+    });
+    assert!(error.contains("certificate"), "{error}");
+    stranger.kill();
+    let mut pilotfish = start(download_from(&data, &[&server.url]).env("SSL_CERT_FILE", &certificate), 0);
+    pilotfish.wait_for_code(0);
+    data.assert_arrived();
+}
+
+#[test]
+fn https_takes_any_certificate_if_the_user_has_it_so() {
+    let data = folder();
+    let server = Server::secure(&data.complete(), &data.path("certificate.pem"));
+    let mut command = download_from(&data, &[&server.url]);
+    start(command.args(["--set", "validate_https_trackers=0"]), 0).wait_for_code(0);
+    data.assert_arrived();
 }
 
 /// With `PILOTFISH_DEBIAN_PEERS=1` only, which says that nginx is installed: it fails if that is not so.

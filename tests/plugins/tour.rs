@@ -411,7 +411,7 @@ impl Tour {
             }
             let Some(output) = self.engine.poll_output() else { break };
             match output {
-                Output::Connect { peer, address } => self.connecting.push((peer, address)),
+                Output::Connect { peer, address, .. } => self.connecting.push((peer, address)),
                 Output::Transmit(peer) => self.transmit(peer),
                 Output::Read(_) => {}
                 Output::Close(peer) => {

@@ -58,7 +58,7 @@ impl Alone {
     pub(crate) fn settle(&mut self) {
         while let Some(output) = self.engine.poll_output() {
             match output {
-                Output::Connect { peer, address } => self.calls.push((peer, address)),
+                Output::Connect { peer, address, .. } => self.calls.push((peer, address)),
                 Output::Close(peer) => self.closed.push(peer),
                 Output::Disk(job) => self.jobs.push(job),
                 Output::Answer(_, answer) => self.answers.push(answer),

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use pilotfish::alert::AlertKind;
 use pilotfish::command::{AddTorrent, Answer, Command};
+use pilotfish::ip_filter::{Access, IpFilter, Rule};
 use pilotfish::settings::Settings;
 use pilotfish_plugin::{ConnectionType, TorrentHandle};
 use pilotfish_tests::sim::{Content, Files, Log, NodeId, Probe, Sim, WebReply, talkative};
@@ -388,8 +389,9 @@ fn hosts_have_names_and_one_that_has_none_is_tried_much_later() {
     leech.finish();
     assert_eq!(leech.sim.requests_to(server)[0].host, "files.example");
     let alerts = leech.url_seed_alerts();
-    assert_eq!(alerts.len(), 1);
-    assert!(alerts[0].starts_with("cannot look up its host"), "{alerts:?}");
+    assert_eq!(alerts.len(), 2);
+    assert!(alerts.iter().any(|alert| alert.starts_with("cannot look up its host")), "{alerts:?}");
+    assert!(alerts.iter().any(|alert| alert.starts_with("cannot connect to 10.1.0.99:80")), "{alerts:?}");
 }
 
 #[test]
@@ -495,6 +497,22 @@ fn web_seeds_come_and_go_while_a_torrent_runs() {
     assert_eq!(leech.sim.status(leech.node, torrent).num_peers, 0);
     leech.sim.command(leech.node, Command::AddUrlSeed { torrent, url: url(server, "/"), kind });
     leech.finish();
+}
+
+#[test]
+fn a_server_whose_address_is_kept_out_is_not_called() {
+    let (mut sim, content) = (Sim::new(28), file());
+    let server = sim.serve(1, |_| WebReply::refusal("500 Oh"));
+    let mut leech = Leech::new(sim, content, &[]);
+    let rule = Rule::prefix(server.ip(), 24, Access::BLOCKED).unwrap();
+    let filter = std::sync::Arc::new(IpFilter::new([rule]));
+    leech.sim.command(leech.node, Command::SetIpFilter(filter));
+    let (torrent, kind) = (leech.torrent, ConnectionType::URL_SEED);
+    leech.sim.command(leech.node, Command::AddUrlSeed { torrent, url: url(server, "/"), kind });
+    leech.sim.run_for(LIMIT);
+    assert_eq!(leech.count("torrent.new_connection"), 0);
+    let blocked = |alert: &&AlertKind| matches!(alert, AlertKind::PeerBlocked { .. });
+    assert!(leech.sim.alerts(leech.node).filter(blocked).count() > 2);
 }
 
 #[test]

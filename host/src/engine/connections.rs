@@ -63,7 +63,7 @@ impl Engine {
             self.state.disconnect(peer, ErrorCode::PLUGIN_PANICKED, Operation::UNKNOWN, Severity::NORMAL);
         }
         if self.open_peer(peer).is_some() {
-            self.state.outputs.push_back(Output::Connect { peer, address });
+            self.state.outputs.push_back(Output::Connect { peer, address, tls: None });
         }
     }
 
@@ -129,6 +129,9 @@ impl Engine {
         operation: SocketOperation,
         error: Option<&io::Error>,
     ) {
+        if let (SocketOperation::Connect, Some(error)) = (operation, error) {
+            self.state.tell_unreachable(peer, error);
+        }
         let (operation, severity) = match operation {
             SocketOperation::Connect => (Operation::CONNECT, Severity::FAILURE),
             SocketOperation::Read => (Operation::SOCK_READ, Severity::NORMAL),

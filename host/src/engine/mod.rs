@@ -66,7 +66,7 @@ use std::time::Instant;
 use pilotfish_plugin::{AlertCategory, PeerHandle};
 
 pub use input::{FetchError, Fetched, Input, SocketOperation};
-pub use output::{FetchRequest, FetchToken, LookupToken, Output, Proxy};
+pub use output::{FetchRequest, FetchToken, LookupToken, Output, Proxy, Tls};
 pub use state::EngineConfig;
 
 use crate::alert::Alert;

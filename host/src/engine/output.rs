@@ -49,6 +49,15 @@ pub struct Proxy {
     pub looks_up: bool,
 }
 
+/// A connection is to be encrypted by TLS.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tls {
+    /// The name, or the address, that the server has to show a certificate for.
+    pub host: String,
+    /// Whether the certificate has to be one that this system trusts.
+    pub validate: bool,
+}
+
 /// One thing that is to be done, in order.
 #[derive(Debug)]
 pub enum Output {
@@ -58,6 +67,8 @@ pub enum Output {
         peer: PeerHandle,
         /// Whom to.
         address: SocketAddr,
+        /// What it is encrypted by: the connection is up when that has been agreed on. `None` for all but some web seeds.
+        tls: Option<Tls>,
     },
     /// There is something to send: write what [`Engine::transmit`](super::Engine::transmit) holds, until it is empty or the
     /// socket is full.

@@ -25,11 +25,12 @@ use super::alerts::Subscribers;
 use super::http::{self, Fetches};
 use super::peer_io::{self, Flow, Socket};
 use super::post::{Mail, Post, Request};
+use super::tls::Trust;
 use super::turns::TurnMeter;
 use super::udp::UdpSockets;
 use crate::command::{Answer, PluginSource, Ticket};
 use crate::disk::DiskPool;
-use crate::engine::{Engine, FetchRequest, FetchToken, Input, LookupToken, Output, SocketOperation};
+use crate::engine::{Engine, FetchRequest, FetchToken, Input, LookupToken, Output, SocketOperation, Tls};
 use crate::job::{DiskDone, DiskJob, ReadToken, StorageId};
 use crate::metainfo::BlockSpan;
 
@@ -58,6 +59,8 @@ pub(super) struct Driver {
     links: FxHashMap<PeerHandle, Link>,
     pub(super) udp: UdpSockets,
     pub(super) fetches: Fetches,
+    /// Which servers are trusted, where that matters.
+    pub(super) trust: Rc<Trust>,
     /// Connections that are to be written to before the turn ends.
     dirty: Vec<PeerHandle>,
     jobs: Vec<DiskJob>,
@@ -140,6 +143,7 @@ impl Driver {
                 links: FxHashMap::default(),
                 udp: UdpSockets::default(),
                 fetches: Fetches::default(),
+                trust: Rc::default(),
                 dirty: Vec::new(),
                 jobs: Vec::new(),
                 reads: VecDeque::new(),
@@ -191,12 +195,8 @@ impl Driver {
     }
 
     /// An attempt at a connection came to its end; `None` if the connection did too.
-    pub(super) fn connected(
-        &mut self,
-        peer: PeerHandle,
-        stream: io::Result<TcpStream>,
-    ) -> Option<Rc<Socket>> {
-        let made = stream.map(Socket::new).and_then(|socket| Ok((socket.local()?, Rc::new(socket))));
+    pub(super) fn connected(&mut self, peer: PeerHandle, socket: io::Result<Socket>) -> Option<Rc<Socket>> {
+        let made = socket.and_then(|socket| Ok((socket.local()?, Rc::new(socket))));
         let (local, socket) = match made {
             Ok(made) => made,
             Err(error) => {
@@ -276,7 +276,7 @@ impl Driver {
 
     fn carry_out(&mut self, output: Output) {
         match output {
-            Output::Connect { peer, address } => self.connect(peer, address),
+            Output::Connect { peer, address, tls } => self.connect(peer, address, tls),
             Output::Transmit(peer) => self.dirty.push(peer),
             Output::Read(peer) => {
                 if let Some(socket) = self.socket(peer) {
@@ -322,9 +322,9 @@ impl Driver {
         true
     }
 
-    fn connect(&mut self, peer: PeerHandle, address: SocketAddr) {
+    fn connect(&mut self, peer: PeerHandle, address: SocketAddr, tls: Option<Tls>) {
         let Some(this) = self.this.upgrade() else { return };
-        let task = self.spawn(peer_io::connect(this, peer, address));
+        let task = self.spawn(peer_io::connect(this, peer, address, tls));
         self.links.insert(peer, Link { task, socket: None });
     }
 

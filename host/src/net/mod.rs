@@ -19,6 +19,7 @@
 //! | `driver/thread` | the thread's start and its end |
 //! | `peer_io` | the bytes of one connection |
 //! | `listener` | accepting connections |
+//! | `tls` | encryption of what comes from web seeds |
 //! | `udp` | datagrams |
 //! | `http` | documents that are fetched by HTTP and HTTPS |
 //! | `turns` | how long turns hold the thread |
@@ -32,6 +33,7 @@ mod http;
 mod listener;
 mod peer_io;
 mod post;
+mod tls;
 mod turns;
 mod udp;
 

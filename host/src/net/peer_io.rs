@@ -17,7 +17,8 @@ use tokio::net::TcpStream;
 use tokio::sync::Notify;
 
 use super::driver::Driver;
-use crate::engine::SocketOperation;
+use super::tls::{Tls, Trust};
+use crate::engine::{SocketOperation, Tls as TlsWanted};
 
 /// Bytes that a connection reads, or writes, before others have their turn.
 pub(super) const BUDGET: usize = 256 << 10;
@@ -29,6 +30,7 @@ const MAX_SLICES: usize = 1024;
 #[derive(Debug)]
 pub(super) struct Socket {
     stream: TcpStream,
+    tls: Option<Tls>,
     /// There is more to write: the connection's own task does it, once the socket takes it.
     pub(super) backlog: Cell<bool>,
     /// What the task waits for may be something else now.
@@ -57,9 +59,14 @@ pub(super) enum Moved {
 impl Socket {
     /// A connected stream.
     pub(super) fn new(stream: TcpStream) -> Self {
+        Self::encrypted(stream, None)
+    }
+
+    /// A connected stream whose bytes are encrypted, if there is anything to do that.
+    fn encrypted(stream: TcpStream, tls: Option<Tls>) -> Self {
         // A message waits for nobody. Where this fails, so does all else on this socket.
         let _ = stream.set_nodelay(true);
-        Self { stream, backlog: Cell::new(false), changed: Notify::new() }
+        Self { stream, tls, backlog: Cell::new(false), changed: Notify::new() }
     }
 
     /// Our address on it.
@@ -81,6 +88,13 @@ impl Socket {
 
     /// Reads once. `Moved::Some(0)` is the end of the stream.
     pub(super) fn read(&self, buffers: &mut [IoSliceMut<'_>]) -> io::Result<Moved> {
+        if let Some(tls) = &self.tls {
+            let read = tls.read(&self.stream, buffers);
+            if tls.has_backlog() {
+                self.postpone();
+            }
+            return read;
+        }
         let room = buffers.iter().map(|buffer| buffer.len()).sum();
         self.once(Interest::READABLE, room, |mut socket| socket.read_vectored(buffers))
     }
@@ -88,8 +102,21 @@ impl Socket {
     /// Writes once.
     pub(super) fn write(&self, slices: &[IoSlice<'_>]) -> io::Result<Moved> {
         let slices = &slices[..slices.len().min(MAX_SLICES)];
+        if let Some(tls) = &self.tls {
+            return tls.write(&self.stream, slices);
+        }
         let room = slices.iter().map(|slice| slice.len()).sum();
         self.once(Interest::WRITABLE, room, |mut socket| socket.write_vectored(slices))
+    }
+
+    /// Sends what the encryption has to say by itself.
+    fn flush(&self) -> io::Result<()> {
+        let Some(tls) = &self.tls else { return Ok(()) };
+        tls.flush(&self.stream)?;
+        if tls.has_backlog() {
+            self.postpone();
+        }
+        Ok(())
     }
 
     /// One system call, which can move up to `room` bytes.
@@ -130,12 +157,27 @@ impl Socket {
 }
 
 /// Opens a connection and runs it to its end.
-pub(super) async fn connect(driver: Rc<RefCell<Driver>>, peer: PeerHandle, address: SocketAddr) {
-    let connected = TcpStream::connect(address).await;
+pub(super) async fn connect(
+    driver: Rc<RefCell<Driver>>,
+    peer: PeerHandle,
+    address: SocketAddr,
+    tls: Option<TlsWanted>,
+) {
+    let trust = driver.borrow().trust.clone();
+    let connected = open(address, tls, &trust).await;
     let socket = driver.borrow_mut().turn(|driver| driver.connected(peer, connected));
     if let Some(socket) = socket {
         run(driver, peer, socket).await;
     }
+}
+
+async fn open(address: SocketAddr, tls: Option<TlsWanted>, trust: &Trust) -> io::Result<Socket> {
+    let stream = TcpStream::connect(address).await?;
+    let tls = match tls {
+        Some(wanted) => Some(Tls::negotiate(&stream, trust, &wanted).await?),
+        None => None,
+    };
+    Ok(Socket::encrypted(stream, tls))
 }
 
 /// Runs a connection to its end.
@@ -208,7 +250,12 @@ impl Driver {
             let outcome = if slices.is_empty() { None } else { Some(socket.write(&slices)) };
             self.slices = recycled(slices);
             let (len, last) = match outcome {
-                None => return Flow::Idle,
+                None => {
+                    return match socket.flush() {
+                        Ok(()) => Flow::Idle,
+                        Err(error) => self.failed(peer, SocketOperation::Write, Some(error)),
+                    };
+                }
                 Some(Ok(Moved::Some(0))) => {
                     return self.failed(peer, SocketOperation::Write, Some(io::ErrorKind::WriteZero.into()));
                 }

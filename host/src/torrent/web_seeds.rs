@@ -323,3 +323,111 @@ pub fn pieces_of(layout: &FileLayout, offset: u64, length: u64) -> impl Iterator
         if length == 0 { 0..0 } else { offset / piece_length..(offset + length).div_ceil(piece_length) };
     pieces.filter_map(move |piece| geometry.piece(u32::try_from(piece).ok()?))
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use crate::metainfo::FileEntry;
+
+    const URL: ConnectionType = ConnectionType::URL_SEED;
+    const WAIT: Duration = Duration::from_secs(30);
+
+    fn layout() -> FileLayout {
+        let file = |(path, length)| FileEntry::new(path, length);
+        let files = [("n/a", 100), ("n/b", 20), ("n/c", 80)].map(file).into();
+        FileLayout::new("n", 40, files).unwrap()
+    }
+
+    fn seeds(urls: &[&str]) -> (WebSeeds<u8>, Vec<WebSeedId>) {
+        let mut seeds = WebSeeds::default();
+        let ids = urls.iter().map(|url| seeds.add(url, URL).unwrap()).collect();
+        (seeds, ids)
+    }
+
+    /// The pieces that it has, as digits.
+    fn shown(seed: &WebSeed<u8>) -> String {
+        match seed.has(&layout()) {
+            Has::All => "all".to_owned(),
+            Has::None => "none".to_owned(),
+            Has::Some(pieces) => (0..5).filter(|i| pieces.get(*i)).map(|i| i.to_string()).collect(),
+        }
+    }
+
+    #[test]
+    fn a_url_is_known_however_it_is_spelt() {
+        let (mut seeds, ids) = seeds(&["http://h:80/x y"]);
+        assert_eq!(seeds.add(" HTTP://H/x%20y", URL), Some(ids[0]));
+        assert_ne!(seeds.add("http://h/x%20y", ConnectionType::HTTP_SEED), Some(ids[0]));
+        assert_eq!(seeds.urls(URL).collect::<Vec<_>>(), ["http://h:80/x y"]);
+        assert!(seeds.remove("http://h/x%20y", URL).is_some());
+        assert_eq!(seeds.len(), 1);
+        let many = (0..1_000).filter(|i| seeds.add(&format!("http://h/{i}"), URL).is_some()).count();
+        assert_eq!(many, MOST - 1);
+    }
+
+    #[test]
+    fn they_take_their_turns_and_failures_wait() {
+        let (mut seeds, ids) = seeds(&["http://a/", "http://b/", "http://c/"]);
+        let now = Instant::now();
+        assert_eq!(seeds.next(now, 2), Some(ids[0]));
+        seeds.get_mut(ids[0]).unwrap().connection = Some(7);
+        seeds.get_mut(ids[1]).unwrap().looking_up = true;
+        assert_eq!((seeds.next(now, 2), seeds.next(now, 3)), (None, Some(ids[2])));
+        seeds.disconnected(ids[0], now, true, WAIT);
+        seeds.get_mut(ids[2]).unwrap().ban();
+        seeds.get_mut(ids[1]).unwrap().lose_interest();
+        assert_eq!((seeds.next(now, 9), seeds.next_deadline(now)), (None, Some(now + WAIT)));
+        assert_eq!(seeds.next(now + WAIT, 9), Some(ids[0]));
+        // One that has answered may go on at once; one that has not waits.
+        seeds.get_mut(ids[0]).unwrap().note_answer(Manners::default());
+        seeds.disconnected(ids[0], now + WAIT, false, WAIT);
+        assert_eq!(seeds.next(now + WAIT, 9), Some(ids[0]));
+        seeds.disconnected(ids[0], now + WAIT, false, WAIT);
+        assert_eq!(seeds.next(now + WAIT, 9), None);
+    }
+
+    #[test]
+    fn a_piece_is_had_if_every_file_of_it_is() {
+        let (mut seeds, ids) = seeds(&["http://a/", "http://b/"]);
+        let seed = seeds.get_mut(ids[0]).unwrap();
+        assert_eq!(shown(seed), "all");
+        seed.lacks_file(1, &layout());
+        assert_eq!(shown(seed), "0134");
+        seed.lacks_piece(layout().geometry().piece(0).unwrap());
+        assert_eq!(shown(seed), "134");
+        seed.lacks_file(0, &layout());
+        seed.lacks_file(2, &layout());
+        assert_eq!(shown(seed), "none");
+        let found = seeds.get_mut(ids[1]).unwrap();
+        found.has_file(2, "/x".to_owned());
+        assert_eq!(shown(found), "34");
+        found.has_file(1, "/y".to_owned());
+        assert_eq!(shown(found), "34");
+        found.has_file(0, "/z".to_owned());
+        assert_eq!(shown(found), "01234");
+    }
+
+    #[test]
+    fn trust_is_lost_faster_than_it_is_won() {
+        let (mut seeds, ids) = seeds(&["http://a/"]);
+        let seed = seeds.get_mut(ids[0]).unwrap();
+        seed.piece_passed();
+        assert!(!seed.piece_failed() && seed.parole);
+        seed.piece_passed();
+        assert!(!seed.parole);
+        assert_eq!(
+            [seed.piece_failed(), seed.piece_failed(), seed.piece_failed(), seed.piece_failed()],
+            [false, false, false, true]
+        );
+    }
+
+    #[test]
+    fn a_file_moves_only_so_often_and_never_to_where_it_is() {
+        let (mut seeds, ids) = seeds(&["http://a/"]);
+        let seed = seeds.get_mut(ids[0]).unwrap();
+        assert!(seed.moves_file(0, "/x".to_owned()) && !seed.moves_file(0, "/x".to_owned()));
+        let moves = (0..20).filter(|i| seed.moves_file(1, format!("/{i}"))).count();
+        assert_eq!(moves, MOST_REDIRECTS as usize);
+    }
+}

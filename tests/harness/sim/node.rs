@@ -140,7 +140,7 @@ impl Sim {
 
     fn carry_out(&mut self, id: NodeId, output: Output) {
         match output {
-            Output::Connect { peer, address } => self.dial(id, peer, address),
+            Output::Connect { peer, address, .. } => self.dial(id, peer, address),
             Output::Transmit(peer) => self.nodes[id.0].dirty.push_back(peer),
             Output::Read(peer) => self.read_soon(id, peer),
             Output::Close(peer) => self.close(id, peer),

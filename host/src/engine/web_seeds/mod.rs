@@ -24,7 +24,7 @@ use pilotfish_plugin::{
 use rand::Rng;
 
 use super::Engine;
-use super::output::Output;
+use super::output::{Output, Tls};
 use super::state::{Lookup, SessionPhase, State};
 use crate::alert::AlertKind;
 use crate::peer::web::{Site, WebLimits, WebLink, WebSeedId};
@@ -93,6 +93,8 @@ impl Engine {
         connection.in_handshake = false;
         connection.said_upload_only = true;
         connection.client = format!("URL seed @ {}", site.host_name());
+        let validate = state.settings.validate_https_trackers;
+        let tls = site.is_https().then(|| Tls { host: site.host_name(), validate });
         let Some(manners) = state.web_seed(torrent, seed).map(|known| known.manners) else { return };
         connection.web = Some(Box::new(WebLink::new(seed, site, manners, limits)));
         let peer = state.insert_peer(connection);
@@ -105,7 +107,7 @@ impl Engine {
             self.state.disconnect(peer, ErrorCode::PLUGIN_PANICKED, Operation::UNKNOWN, Severity::NORMAL);
         }
         if self.open_peer(peer).is_some() {
-            self.state.outputs.push_back(Output::Connect { peer, address });
+            self.state.outputs.push_back(Output::Connect { peer, address, tls });
         }
     }
 
@@ -226,6 +228,14 @@ impl State {
         self.alert(AlertKind::UrlSeed { torrent, url, error });
     }
 
+    /// A web seed cannot be connected to, or is not who it should be.
+    pub(super) fn tell_unreachable(&mut self, peer: PeerHandle, error: &io::Error) {
+        let Some((connection, torrent)) = self.pair(peer) else { return };
+        let (Some(web), torrent) = (&connection.web, torrent.handle) else { return };
+        let (seed, error) = (web.seed(), format!("cannot connect to {}: {error}", connection.remote));
+        self.tell_url_seed(torrent, seed, error);
+    }
+
     /// What a web seed has, in the words of a peer, and the piece of which it has sent a part before.
     fn introduce_web_seed(&mut self, peer: PeerHandle) -> Option<(Message, Option<u32>)> {
         let seed = self.peer(peer)?.web.as_ref()?.seed();
@@ -249,7 +259,9 @@ impl State {
         let (Some(web), Some(torrent)) = (&mut connection.web, connection.torrent) else { return };
         let Some(t) = self.torrent_mut(torrent) else { return };
         let seed = web.seed();
-        let mut failed = closing.severity >= Severity::FAILURE;
+        // To be silent is no failure of whom nothing was asked.
+        let silent = matches!(closing.error, ErrorCode::TIMED_OUT_INACTIVITY | ErrorCode::TIMED_OUT);
+        let mut failed = closing.severity >= Severity::FAILURE || (silent && !connection.requests.is_empty());
         let banned = matches!(closing.error, ErrorCode::PEER_BANNED | ErrorCode::TOO_MANY_CORRUPT_PIECES);
         if let Some(known) = t.web_seeds.get_mut(seed) {
             if closing.operation == Operation::CONNECT {

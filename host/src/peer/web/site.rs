@@ -10,6 +10,9 @@ use url::{Host, Url};
 use super::link::Source;
 use crate::metainfo::FileLayout;
 
+/// The longest URL that is tried, in bytes.
+const LONGEST: usize = 8 << 10;
+
 /// Why a URL cannot be a web seed's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SiteError {
@@ -45,7 +48,8 @@ impl Site {
         layout: Arc<FileLayout>,
         info_hash: [u8; 20],
     ) -> Result<Self, SiteError> {
-        let url = Url::parse(url.trim()).map_err(|_| SiteError::Malformed)?;
+        let url = Some(url.trim()).filter(|url| url.len() <= LONGEST).ok_or(SiteError::Malformed)?;
+        let url = Url::parse(url).map_err(|_| SiteError::Malformed)?;
         if !matches!(url.scheme(), "http" | "https") {
             return Err(SiteError::Scheme);
         }
@@ -158,10 +162,14 @@ impl Site {
     }
 
     fn locate_file(&self, file: usize) -> Url {
-        if let Some(moved) = self.redirects.get(&file).and_then(|target| self.url.join(target).ok()) {
-            return moved;
-        }
         let mut url = self.url.clone();
+        if let Some(moved) = self.redirects.get(&file) {
+            let (path, query) =
+                moved.split_once('?').map_or((&**moved, None), |(path, query)| (path, Some(query)));
+            url.set_path(path);
+            url.set_query(query);
+            return url;
+        }
         let Some(entry) = self.layout.files().get(file) else { return url };
         if self.is_single_file() && !url.path().ends_with('/') {
             return url;
@@ -317,8 +325,10 @@ mod tests {
     fn a_file_that_was_redirected_is_asked_for_where_it_is() {
         let mut site =
             Site::new("http://h/", ConnectionType::URL_SEED, layout(&["n/a", "n/b"]), [0; 20]).unwrap();
-        site.redirect(1, "/else?x".to_owned());
-        assert_eq!(site.target(Source::File(0), 0, 1), "/n/a");
-        assert_eq!(site.target(Source::File(1), 0, 1), "/else?x");
+        for target in ["/else?x", "//h/x", "/%20?a?b"] {
+            site.redirect(1, target.to_owned());
+            assert_eq!(site.target(Source::File(0), 0, 1), "/n/a");
+            assert_eq!(site.target(Source::File(1), 0, 1), target);
+        }
     }
 }
