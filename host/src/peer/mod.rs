@@ -8,6 +8,7 @@ mod bitfield;
 mod connection;
 mod extended;
 mod fast;
+pub mod mse;
 mod outbox;
 mod pipe;
 mod rates;
