@@ -4,6 +4,7 @@
 //! [`Settings`], the defaults, reading and writing by name, and the listing for `--help` all follow from it. Where a
 //! default differs from libtorrent's, its doc says why.
 
+mod encryption;
 mod value;
 
 #[cfg(test)]
@@ -13,6 +14,7 @@ use std::path::PathBuf;
 
 use pilotfish_plugin::AlertCategory;
 
+pub use self::encryption::{EncLevel, EncPolicy};
 use self::value::Value;
 pub use self::value::{ListenInterfaces, ProxyType, Seconds};
 
@@ -142,6 +144,19 @@ settings! {
     upload_rate_limit: u32 = 0, 0..=u32::MAX;
     /// Whether the headers of the packets count for the rate limits: an estimate, in both directions.
     rate_limit_ip_overhead: bool = true;
+
+    /// Which peers that connect to us are let in: forced only those that begin with the encryption handshake (MSE), disabled
+    /// only those that do not, enabled both.
+    in_enc_policy: EncPolicy = EncPolicy::Enabled;
+    /// How peers that we connect to are greeted: forced with the encryption handshake, disabled without, enabled with
+    /// whichever they listen to: one that does not is called again at once and greeted the other way. The first call is
+    /// without it, unless prefer_rc4 is set: most peers take both, and for those it would be a round trip for nothing. With
+    /// libtorrent it is always with it.
+    out_enc_policy: EncPolicy = EncPolicy::Enabled;
+    /// What may follow the encryption handshake: plaintext, rc4, or both.
+    allowed_enc_level: EncLevel = EncLevel::Both;
+    /// Whether RC4 is selected where a peer would take both, and peers are greeted encrypted first.
+    prefer_rc4: bool = false;
 
     /// How long an attempt to connect may take, in seconds; three more for each earlier failure.
     peer_connect_timeout: Seconds = Seconds(15), 1..=3_600;

@@ -44,9 +44,10 @@ hook_table! {
     /// thread; an error closes the connection with `parse_failed`.
     trait CipherPlugin, context CipherContext, set CipherHooks, wire CipherVtable as CipherVtableRef, boxed CipherBox, flat CipherTable, object CipherObject;
     hooks {
-        /// The key of the encryption handshake for what we receive. Called for a cipher that follows one (MSE), else never.
+        /// The key of the encryption handshake (MSE) for what we receive, if there was one: called before anything else, also
+        /// for a cipher of the other direction. Else never.
         fn set_incoming_key(key: &[u8] => RSlice<'_, u8>) -> () = ();
-        /// The key of the encryption handshake for what we send. Called for a cipher that follows one (MSE), else never.
+        /// The key for what we send: as above.
         fn set_outgoing_key(key: &[u8] => RSlice<'_, u8>) -> () = ();
         /// Encrypts queued bytes in place, at most 1 MiB at a time; what `prefix` receives is sent before them.
         fn encrypt(data: &mut [u8] => RSliceMut<'_, u8>, prefix: Prefix<'_> => Sink<'_>) -> Result<(), CipherError> = Ok(());

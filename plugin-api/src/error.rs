@@ -124,6 +124,22 @@ error_codes! {
     INVALID_EXTENDED = 67, "invalid extended message";
     /// A message that nobody knows.
     INVALID_MESSAGE = 68, "invalid message";
+    /// The encryption handshake did not go on where it should have: the peer's keys are not ours.
+    SYNC_HASH_NOT_FOUND = 69, "sync hash not found";
+    /// The encryption handshake lacks its verification constant.
+    INVALID_ENCRYPTION_CONSTANT = 70, "invalid encryption constant";
+    /// The peer offers no encryption that is allowed here.
+    UNSUPPORTED_ENCRYPTION_MODE = 73, "unsupported encryption mode";
+    /// The peer selected an encryption that it was not offered.
+    UNSUPPORTED_ENCRYPTION_MODE_SELECTED = 74, "unsupported encryption mode selected";
+    /// A pad in the encryption handshake is longer than pads may be.
+    INVALID_PAD_SIZE = 75, "invalid encryption pad size";
+    /// The encryption handshake is none.
+    INVALID_ENCRYPT_HANDSHAKE = 76, "invalid encryption handshake";
+    /// Peers that want encryption are not let in.
+    NO_INCOMING_ENCRYPTED = 77, "incoming encrypted connections disabled";
+    /// Peers that want no encryption are not let in.
+    NO_INCOMING_REGULAR = 78, "incoming regular connections disabled";
     /// Two connections to the same peer.
     DUPLICATE_PEER_ID = 79, "duplicate peer-id";
     /// The torrent was removed.

@@ -32,8 +32,6 @@ pub type Fault = (&'static str, Place, String);
 pub struct BareHost {
     take_panic: unsafe extern "C" fn(Sink<'_>) -> HookStatus,
     pub faults: Vec<Fault>,
-    /// The cipher that was switched on last.
-    pub cipher: Option<CipherObject>,
 }
 
 /// The chains of one session, torrent and connection, with a plugin's objects on them.
@@ -46,7 +44,7 @@ pub struct Chains {
 /// A host whose plugin is linked in.
 impl Default for BareHost {
     fn default() -> Self {
-        Self { take_panic: LINKED_TAKE_PANIC, faults: Vec::new(), cipher: None }
+        Self { take_panic: LINKED_TAKE_PANIC, faults: Vec::new() }
     }
 }
 
@@ -110,10 +108,8 @@ unsafe impl Host for BareHost {
     }
 }
 
-unsafe extern "C" fn keep_cipher(host: HostPtr, _: PeerHandle, cipher: ROption<CipherBox>) -> HookStatus {
-    // SAFETY: see the `Host` above.
-    let host = unsafe { &mut *host.0.cast::<BareHost>() };
-    host.cipher = cipher.into_option().map(CipherObject::new);
+unsafe extern "C" fn drop_cipher(_: HostPtr, _: PeerHandle, cipher: ROption<CipherBox>) -> HookStatus {
+    drop(cipher.into_option().map(CipherObject::new));
     HookStatus::HANDLED
 }
 
@@ -203,7 +199,7 @@ tables! {
     }
     BT: BtApi in bt {
         fn packet_finished(PeerHandle);
-        fn switch_send_crypto(PeerHandle, ROption<CipherBox>) = keep_cipher;
+        fn switch_send_crypto(PeerHandle, ROption<CipherBox>) = drop_cipher;
         fn switch_recv_crypto(PeerHandle, ROption<CipherBox>);
         fn reserved(PeerHandle, &mut Reserved);
     }

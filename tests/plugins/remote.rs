@@ -14,14 +14,24 @@ pub(crate) struct Remote {
     pub(crate) extensions: HashMap<String, u8>,
     /// Whether the session did not name the extensions that are its own.
     pub(crate) deprived: bool,
-    inbox: Vec<u8>,
+    /// It encrypts, and only keeps what it hears.
+    encrypts: bool,
+    pub(crate) inbox: Vec<u8>,
     shaken: bool,
 }
 
 impl Remote {
+    /// One that encrypts.
+    pub(crate) fn encrypting() -> Self {
+        Self { encrypts: true, ..Self::default() }
+    }
+
     /// Takes bytes as they come.
     pub(crate) fn hear(&mut self, bytes: &[u8]) {
         self.inbox.extend_from_slice(bytes);
+        if self.encrypts {
+            return;
+        }
         if !self.shaken {
             if self.inbox.len() < HANDSHAKE_LEN {
                 return;

@@ -18,12 +18,16 @@ use pilotfish::command::{AddTorrent, Answer, Command, Ticket};
 use pilotfish::engine::{Engine, EngineConfig, Input, Output};
 use pilotfish::metainfo::{CreateOptions, Creator, Magnet, Metainfo};
 use pilotfish::peer::LT_DONTHAVE;
+use pilotfish::peer::mse::{self, Methods, Terms};
 use pilotfish::plugins::PluginLibrary;
 use pilotfish::settings::Settings;
 use pilotfish::wire::{Handshake, Message, RawRequest, Reserved};
 use pilotfish_plugin::{
     AlertCategory, PeerHandle, PeerSource, SessionBox, SessionContext, SessionPlugin, TorrentHandle, hooks,
 };
+
+use rand::SeedableRng;
+use rand::rngs::StdRng;
 
 use crate::disk::Disk;
 use crate::remote::Remote;
@@ -241,6 +245,7 @@ impl Tour {
             }
         }
         self.say(fast, &[Message::NotInterested, Message::Choke]);
+        self.encrypted(14, &self.had.clone());
         self.say(third, &[Message::Unknown { id: 99, payload: Bytes::from_static(b"what?") }]);
         // Who says nothing for two minutes is asked to leave.
         self.pass(130);
@@ -336,6 +341,23 @@ impl Tour {
         self.settle();
         self.shake_hands(peer, number, torrent, reserved);
         peer
+    }
+
+    /// A peer connects that begins with the encryption handshake, and says its handshake along with that.
+    fn encrypted(&mut self, number: u8, torrent: &Metainfo) {
+        let (remote, local) =
+            (SocketAddr::new(peer_address(number), 40_000), SocketAddr::new(peer_address(100), 6881));
+        let Some(peer) = self.engine.accept(remote, local, self.now) else { return };
+        self.remotes.insert(peer, Remote::encrypting());
+        let (info_hash, peer_id) = (torrent.info_hashes().truncated(), [number; 20]);
+        let hello = Handshake { reserved: Reserved::FAST, info_hash, peer_id }.encode().to_vec();
+        let terms = Terms { allowed: Methods::RC4, prefer_rc4: true };
+        let (mut rng, mut out) = (StdRng::seed_from_u64(1), Vec::new());
+        let mut handshake = mse::Handshake::initiate(info_hash, terms, hello, &mut rng, &mut out);
+        self.receive(peer, &std::mem::take(&mut out));
+        let key = self.remotes.get(&peer).map(|remote| remote.inbox.clone()).unwrap_or_default();
+        assert!(handshake.receive(&key, |_| None, &mut rng, &mut out).unwrap().is_none());
+        self.receive(peer, &out);
     }
 
     /// The session connects to a peer, which then says its handshake.

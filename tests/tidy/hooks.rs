@@ -23,11 +23,7 @@ pub(crate) const HOOKS: [(&str, &[&str]); 4] = [
 ];
 
 /// Hooks that the engine cannot call yet, and what is missing.
-const NOT_YET: &[(Hook, &str)] = &[
-    (("Session", "on_dht_request"), "there is no DHT"),
-    (("Cipher", "set_incoming_key"), "there is no MSE, whose keys these are"),
-    (("Cipher", "set_outgoing_key"), "there is no MSE, whose keys these are"),
-];
+const NOT_YET: &[(Hook, &str)] = &[(("Session", "on_dht_request"), "there is no DHT")];
 
 /// The name of a call's hook stands, as a member of its set, at most so many lines above the call.
 const REACH: usize = 6;

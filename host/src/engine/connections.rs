@@ -13,6 +13,7 @@ use super::input::SocketOperation;
 use super::output::Output;
 use super::state::{SessionPhase, State};
 use crate::alert::AlertKind;
+use crate::peer::mse::Greeting;
 use crate::peer::{Closing, Connection, Direction, Phase};
 use crate::torrent::{Added, BanReason};
 use crate::wire::Handshake;
@@ -56,6 +57,7 @@ impl Engine {
         let mut connection = Connection::new(address, true, state.request_limits(), state.now);
         connection.torrent = Some(torrent);
         let peer = state.insert_peer(connection);
+        state.choose_greeting(peer, torrent);
         let Some(t) = state.torrent_mut(torrent) else { return };
         t.candidates.connected(address, peer);
         t.peers.push(peer);
@@ -88,17 +90,14 @@ impl Engine {
         self.state.apply_rate_limits(peer);
         self.tell_peer(peer, PeerHooks::on_connected, |p, cx| p.on_connected(cx));
         self.state.announce_connection(peer);
-        self.send_handshake(peer);
+        self.greet(peer);
     }
 
     /// Our sixty-eight bytes.
     pub(super) fn send_handshake(&mut self, peer: PeerHandle) {
-        let (reserved, peer_id) = (super::handshake::RESERVED, self.state.peer_id);
-        let Some((connection, torrent)) = self.state.pair(peer).filter(|(c, _)| !c.is_closing()) else {
-            return;
-        };
-        let info_hash = torrent.description.info_hashes().truncated();
-        connection.outbox.push(&Handshake { reserved, info_hash, peer_id }.encode());
+        let Some(handshake) = self.state.handshake(peer) else { return };
+        let Some(connection) = self.open_peer(peer) else { return };
+        connection.outbox.push(&handshake.encode());
         self.state.transmit(peer);
     }
 
@@ -153,7 +152,7 @@ impl Engine {
         self.tell_peer(peer, PeerHooks::on_disconnect, |p, cx| p.on_disconnect(cx, closing.error));
         let torrent = self.state.peer(peer).and_then(|connection| connection.torrent);
         let was_web_seed = self.state.peer(peer).is_some_and(|connection| connection.web.is_some());
-        self.state.forget_peer(peer, closing);
+        let retry = self.state.forget_peer(peer, closing);
         self.chains.peers.remove(peer);
         self.chains.ciphers.forget(peer);
         self.state.outputs.push_back(Output::Close(peer));
@@ -161,6 +160,9 @@ impl Engine {
             self.finish_draining(torrent);
             if was_web_seed {
                 self.call_web_seeds(torrent);
+            }
+            if retry {
+                self.connect_peers(torrent);
             }
         }
     }
@@ -240,17 +242,29 @@ impl State {
         }
     }
 
-    /// Undoes everything that names a connection.
-    fn forget_peer(&mut self, peer: PeerHandle, closing: Closing) {
+    /// What we say first on a connection.
+    pub(super) fn handshake(&mut self, peer: PeerHandle) -> Option<Handshake> {
+        let (reserved, peer_id) = (super::handshake::RESERVED, self.peer_id);
+        let (_, torrent) = self.pair(peer).filter(|(connection, _)| !connection.is_closing())?;
+        let info_hash = torrent.description.info_hashes().truncated();
+        Some(Handshake { reserved, info_hash, peer_id })
+    }
+
+    /// Undoes everything that names a connection. Whether its peer is to be called again at once.
+    fn forget_peer(&mut self, peer: PeerHandle, closing: Closing) -> bool {
         self.uncount(peer);
         self.return_bandwidth(peer);
-        let Some(mut connection) = self.remove_peer(peer) else { return };
+        let Some(mut connection) = self.remove_peer(peer) else { return false };
         if !connection.choked {
             self.unchoked = self.unchoked.saturating_sub(1);
             self.trigger_choker();
         }
-        let Some(torrent) = connection.torrent else { return };
+        let Some(torrent) = connection.torrent else { return false };
         let (address, error, now) = (connection.remote, closing.error, self.now);
+        let another = self.is_worth_another_greeting(&connection, closing);
+        // One that was silent all the while need not be asked again so soon, unless it may have been waiting for more.
+        let silent = closing.error == ErrorCode::TIMED_OUT_NO_HANDSHAKE;
+        let at_once = another && !(silent && connection.greeting == Greeting::Clear);
         if let Some(t) = self.torrent_mut(torrent) {
             t.peers.retain(|other| *other != peer);
             t.held.retain(|other| *other != peer);
@@ -261,7 +275,13 @@ impl State {
                 if connection.bitfield_received {
                     t.candidates.set_seed(connection.known_as, connection.upload_only());
                 }
-                t.candidates.disconnected(connection.known_as, now, failed);
+                match at_once {
+                    true => t.candidates.released(connection.known_as),
+                    false => t.candidates.disconnected(connection.known_as, now, failed),
+                }
+                if another {
+                    t.candidates.retry(connection.known_as, connection.greeting.other());
+                }
             }
         }
         self.forget_web_seed(&mut connection, closing);
@@ -275,6 +295,7 @@ impl State {
             self.request_blocks(other);
         }
         self.schedule_torrent(torrent);
+        at_once
     }
 }
 

@@ -13,6 +13,7 @@ use super::state::{SessionPhase, State};
 use crate::command::AddTorrentError;
 use crate::metainfo::InfoHashes;
 use crate::peer::{ENGINE_EXTENSIONS, Phase};
+use crate::settings::EncPolicy;
 use crate::torrent::Refusal;
 use crate::wire::{EntryTree, ExtensionHandshake, Message, Reserved};
 
@@ -25,6 +26,7 @@ impl Engine {
         let Some(connection) = self.open_peer(peer) else { return };
         connection.reserved = reserved;
         let (outgoing, ours) = (connection.outgoing, connection.torrent);
+        let encryption = connection.encryption;
         if outgoing {
             let answers = ours
                 .and_then(|torrent| self.state.torrent(torrent))
@@ -34,7 +36,18 @@ impl Engine {
             }
             return;
         }
-        match self.state.by_hash.get(&info_hash).copied() {
+        if encryption.is_none() && self.state.settings.in_enc_policy == EncPolicy::Forced {
+            let error = ErrorCode::NO_INCOMING_REGULAR;
+            return self.state.disconnect(peer, error, Operation::BITTORRENT, Severity::NORMAL);
+        }
+        let torrent = self.state.by_hash.get(&info_hash).copied();
+        // The encryption handshake has named the torrent already: it is one that is here, and no other.
+        if let Some(encryption) = encryption
+            && (torrent.is_none() || torrent != self.state.by_hash.get(&encryption.info_hash).copied())
+        {
+            return self.state.peer_error(peer, ErrorCode::INVALID_INFO_HASH);
+        }
+        match torrent {
             Some(torrent) => self.join(peer, torrent),
             None => self.on_unknown_torrent(peer, info_hash),
         }
@@ -161,6 +174,9 @@ impl Engine {
         let extended = connection.extended();
         if let Some((connection, torrent)) = self.state.pair(peer) {
             torrent.candidates.clear_failures(connection.known_as);
+            if connection.outgoing {
+                torrent.candidates.set_greeting(connection.known_as, connection.greeting);
+            }
         }
         self.retain_on_handshake(peer, reserved);
         self.pump();

@@ -75,7 +75,7 @@ impl Engine {
 
     fn on_decode_error(&mut self, peer: PeerHandle, error: DecodeError) {
         let code = match error {
-            DecodeError::NotBitTorrent => ErrorCode::NOT_BITTORRENT,
+            DecodeError::NotBitTorrent => return self.on_other_handshake(peer),
             DecodeError::PacketTooLarge { .. } => ErrorCode::PACKET_TOO_LARGE,
             DecodeError::InvalidExtended => ErrorCode::INVALID_EXTENDED,
             DecodeError::WrongSize { id, .. } => wrong_size(id),

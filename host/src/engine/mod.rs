@@ -23,7 +23,7 @@
 //! | `resume` | what is written down of torrents for their next start, and what is made of it |
 //! | `datagrams` | what comes by UDP, and names that are looked up |
 //! | `announcing` | trackers, by HTTP and UDP |
-//! | `ciphers` | encryption that plugins switch on |
+//! | `ciphers`, `encryption` | encryption that plugins switch on; that which the handshake brings (MSE) |
 //! | `tick`, `choking`, `timers` | deadlines |
 //! | `host_api` | the functions that plugins call |
 
@@ -36,6 +36,7 @@ mod connections;
 mod datagrams;
 mod dispatch;
 mod download;
+mod encryption;
 mod handlers;
 mod handshake;
 mod host_api;

@@ -50,6 +50,8 @@ pub(super) struct State {
     /// The torrents in the order in which they were added.
     pub(super) order: Vec<TorrentHandle>,
     pub(super) by_hash: HashMap<[u8; 20], TorrentHandle>,
+    /// The info-hash for what stands for it in the encryption handshake.
+    pub(super) by_obfuscated: HashMap<[u8; 20], [u8; 20]>,
     /// Its keys are our own, as everywhere with this hash: nobody can choose them so that they collide.
     pub(super) by_storage: FxHashMap<StorageId, TorrentHandle>,
     peers: SlotMap<DefaultKey, Connection>,
@@ -95,6 +97,8 @@ pub(super) struct State {
     pub(super) scored: bool,
     /// Connections that may still be tried before the next tick.
     pub(super) connects_left: u32,
+    /// Encryption handshakes that strangers may still have us do before the next tick.
+    pub(super) exchanges_left: u32,
     pub(super) phase: SessionPhase,
     /// Who wants the resume data of all torrents at the end, with which flags; and what there is of it.
     pub(super) resume_at_end: Option<(Ticket, SaveResumeFlags, Vec<Resume>)>,
@@ -174,6 +178,7 @@ impl State {
             torrents: SlotMap::new(),
             order: Vec::new(),
             by_hash: HashMap::new(),
+            by_obfuscated: HashMap::new(),
             by_storage: FxHashMap::default(),
             peers: SlotMap::new(),
             reads: FxHashMap::default(),
@@ -201,6 +206,7 @@ impl State {
             choker,
             scored: false,
             connects_left,
+            exchanges_left: super::encryption::EXCHANGES,
             phase: SessionPhase::Running,
             resume_at_end: None,
         }

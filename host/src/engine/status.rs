@@ -5,6 +5,7 @@ use pilotfish_plugin::{PeerHandle, PeerInfo, TorrentHandle};
 use super::state::State;
 use crate::command::TorrentStatus;
 use crate::peer::Direction;
+use crate::peer::mse::Method;
 use crate::settings::SettingError;
 use crate::wire::EntryTree;
 
@@ -180,7 +181,13 @@ impl State {
             endgame,
         ];
         debug_assert_eq!(PeerInfo::ON_PAROLE, 1 << 9);
-        bits.iter().enumerate().filter(|(_, on)| **on).map(|(bit, _)| 1 << bit).sum()
+        let encryption = match connection.encryption.map(|encryption| encryption.method) {
+            None => 0,
+            Some(Method::Rc4) => PeerInfo::RC4_ENCRYPTED.cast_unsigned(),
+            Some(Method::Plaintext) => PeerInfo::PLAINTEXT_ENCRYPTED.cast_unsigned(),
+        };
+        let bits: u64 = bits.iter().enumerate().filter(|(_, on)| **on).map(|(bit, _)| 1 << bit).sum();
+        bits | encryption
     }
 
     /// Changes a setting, and whatever depends on it.

@@ -59,6 +59,7 @@ impl Engine {
             state.next_tick = state.now + TICK;
             state.timers.set(state.next_tick, Timer::Session);
             state.connects_left = state.settings.connection_speed;
+            state.exchanges_left = super::encryption::EXCHANGES;
             let deferred = std::mem::take(&mut state.deferred);
             state.steps.extend(deferred);
             self.pump();

@@ -18,7 +18,7 @@ use crate::alert::AlertKind;
 use crate::command::{AddTorrent, AddTorrentError, Answer, Command, SaveResumeFlags, Ticket};
 use crate::job::{DiskError, DiskJob, StorageId};
 use crate::metainfo::{Description, Magnet, Metainfo};
-use crate::peer::{Budget, Direction, Meter};
+use crate::peer::{Budget, Direction, Meter, mse};
 use crate::torrent::{
     BanReason, Begun, CandidateLimits, Candidates, Picker, Priority, Record, Torrent, Trackers, WebSeeds,
 };
@@ -498,8 +498,10 @@ impl State {
             }
         }
         self.order.push(torrent);
-        self.by_hash.insert(hashes.truncated(), torrent);
-        self.by_hash.insert(hashes.best(), torrent);
+        for hash in [hashes.truncated(), hashes.best()] {
+            self.by_hash.insert(hash, torrent);
+            self.by_obfuscated.insert(mse::obfuscated(&hash), hash);
+        }
         self.by_storage.insert(storage, torrent);
         torrent
     }
@@ -538,6 +540,8 @@ impl State {
     fn unlist_torrent(&mut self, torrent: TorrentHandle) {
         self.order.retain(|other| *other != torrent);
         self.by_hash.retain(|_, other| *other != torrent);
+        let Self { by_hash, by_obfuscated, .. } = self;
+        by_obfuscated.retain(|_, hash| by_hash.contains_key(hash));
     }
 
     /// Changes how much a piece is wanted; what that means for peers follows.

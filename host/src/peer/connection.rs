@@ -9,6 +9,7 @@ use pilotfish_plugin::{
     TorrentHandle,
 };
 
+use super::mse::{Greeting, Keys, Method};
 use super::web::WebLink;
 use super::{
     Allowance, Bitfield, Direction, Extensions, Meter, Outbox, RequestLimits, RequestQueue, SendAhead,
@@ -40,6 +41,17 @@ pub struct Closing {
     pub severity: Severity,
 }
 
+/// What the encryption handshake of a connection led to (MSE).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Encryption {
+    /// What followed it.
+    pub method: Method,
+    /// The keys that both sides have.
+    pub keys: Keys,
+    /// The torrent that it was about.
+    pub info_hash: [u8; 20],
+}
+
 /// The block that is arriving at this moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Arriving {
@@ -64,6 +76,12 @@ pub struct Connection {
     pub phase: Phase,
     /// Set once: it is to end.
     pub closing: Option<Closing>,
+    /// How the peer is greeted, if we opened it.
+    pub greeting: Greeting,
+    /// Whether the peer did not listen to the other greeting just before.
+    pub is_retry: bool,
+    /// The encryption handshake, once it is done.
+    pub encryption: Option<Encryption>,
     /// Takes the peer's bytes apart.
     pub decoder: Decoder,
     /// What waits to be sent.
@@ -198,6 +216,9 @@ impl Connection {
             torrent: None,
             phase: if outgoing { Phase::Connecting } else { Phase::Handshaking },
             closing: None,
+            greeting: Greeting::Clear,
+            is_retry: false,
+            encryption: None,
             decoder: Decoder::new(MAX_MESSAGE),
             outbox: Outbox::default(),
             reserved: Reserved::default(),

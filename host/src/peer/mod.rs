@@ -19,7 +19,9 @@ pub mod web;
 pub use bandwidth::{Allowance, Budget, Direction, LEAST_GRANT, ip_overhead};
 pub use bitfield::Bitfield;
 pub(crate) use bitfield::ones;
-pub use connection::{Arriving, Closing, Connection, Phase, as_peer_request, as_piece, as_raw, as_request};
+pub use connection::{
+    Arriving, Closing, Connection, Encryption, Phase, as_peer_request, as_piece, as_raw, as_request,
+};
 pub use extended::{
     ENGINE_EXTENSIONS, Extensions, LT_DONTHAVE, RegisterError, SHARE_MODE, UPLOAD_ONLY, UT_HOLEPUNCH,
 };

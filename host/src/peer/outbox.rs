@@ -45,6 +45,21 @@ impl Segment {
             Self::Payload(bytes) => bytes,
         }
     }
+
+    /// The same bytes, changed in place. Those of a block are copied: others hold it, too.
+    pub fn map(self, change: impl FnOnce(&mut [u8])) -> Self {
+        match self {
+            Self::Protocol(mut bytes) => {
+                change(&mut bytes);
+                Self::Protocol(bytes)
+            }
+            Self::Payload(bytes) => {
+                let mut bytes = bytes.to_vec();
+                change(&mut bytes);
+                Self::Payload(bytes.into())
+            }
+        }
+    }
 }
 
 impl Outbox {

@@ -10,6 +10,8 @@ use std::time::{Duration, Instant};
 
 use pilotfish_plugin::PeerSource;
 
+use crate::peer::mse::Greeting;
+
 /// The settings of the list, under libtorrent's names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CandidateLimits {
@@ -91,6 +93,10 @@ pub struct Known<P> {
     pub hash_failures: u8,
     /// It contributed to a piece that failed, and to none since that passed.
     pub parole: bool,
+    /// The greeting that it answered last.
+    pub greeting: Option<Greeting>,
+    /// It did not listen to the other greeting, and is to be tried with this one.
+    pub retry: Option<Greeting>,
     /// Its connection, from the attempt on.
     pub connected: Option<P>,
     /// Earlier offers first.
@@ -175,7 +181,10 @@ impl<P: Copy> Candidates<P> {
         if !self.peers.contains_key(&endpoint) {
             self.insert(endpoint, PeerSource::NONE, true);
         }
-        self.change(endpoint, |known| known.connected = Some(peer));
+        self.change(endpoint, |known| {
+            known.connected = Some(peer);
+            known.retry = None;
+        });
     }
 
     /// A peer connected to us. Its port is one that it came from, and not tried again unless somebody offers it.
@@ -232,9 +241,28 @@ impl<P: Copy> Candidates<P> {
         }
     }
 
+    /// The connection ended, but not for good: the peer may be called again as if it had not been.
+    pub fn released(&mut self, endpoint: SocketAddr) {
+        let endpoint = canonical(endpoint);
+        self.change(endpoint, |known| known.connected = None);
+        if self.is_banned(endpoint.ip()) {
+            self.remove(endpoint);
+        }
+    }
+
+    /// The peer did not listen to how it was greeted, and is greeted with this when it is called the next time.
+    pub fn retry(&mut self, endpoint: SocketAddr, greeting: Greeting) {
+        self.change(canonical(endpoint), |known| known.retry = Some(greeting));
+    }
+
     /// The peer proved to be alive: its earlier failures are forgiven.
     pub fn clear_failures(&mut self, endpoint: SocketAddr) {
         self.change(canonical(endpoint), |known| known.failcount = 0);
+    }
+
+    /// The peer answered a greeting.
+    pub fn set_greeting(&mut self, endpoint: SocketAddr, greeting: Greeting) {
+        self.change(canonical(endpoint), |known| known.greeting = Some(greeting));
     }
 
     /// Whether the peer has everything.
@@ -367,6 +395,8 @@ impl<P: Copy> Candidates<P> {
             trust: 0,
             hash_failures: 0,
             parole: false,
+            greeting: None,
+            retry: None,
             connected: None,
             number: self.offers,
         };

@@ -243,6 +243,12 @@ impl Decoder {
         mem::take(&mut self.inbox).into_unread()
     }
 
+    /// Begins anew after [`DecodeError::NotBitTorrent`], and hands out what came: it may be the beginning of something else.
+    pub fn start_over(&mut self) -> Vec<u8> {
+        self.failed = None;
+        self.take_unread()
+    }
+
     /// Bytes of memory that partial messages hold, the block that is being received not counted.
     pub fn buffered(&self) -> usize {
         self.inbox.bytes.capacity()

@@ -10,7 +10,6 @@ use pilotfish_plugin::{
 };
 
 use super::{NO, YES, host_functions, yes_if};
-use crate::alert::AlertKind;
 use crate::engine::step::{Boxed, Step};
 use crate::peer::{Direction, RegisterError};
 use crate::wire::Message;
@@ -157,10 +156,8 @@ host_functions! {
     }
 
     fn peer_log(state, peer: PeerHandle, direction: u8, event: RStr<'_>, message: RStr<'_>) {
-        let connection = state.peer(peer)?;
-        let (address, torrent) = (connection.remote, connection.torrent.unwrap_or(TorrentHandle::INVALID));
-        let (event, text) = (event.as_str().to_owned(), message.as_str().to_owned());
-        state.alert(AlertKind::PeerLog { torrent, peer, address, direction: direction.into(), event, text });
+        state.peer(peer)?;
+        state.peer_log(peer, direction.into(), event.as_str(), message.as_str());
         YES
     }
 

@@ -1,0 +1,402 @@
+//! Encryption that begins before anything else is said (MSE): what it hides, between whom, and what plugins see of it.
+
+use std::collections::HashSet;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use EncPolicy::{Disabled, Enabled, Forced};
+use pilotfish::alert::AlertKind;
+use pilotfish::command::Command;
+use pilotfish::settings::{EncLevel, EncPolicy, Settings};
+use pilotfish_plugin::{
+    CipherBox, CipherContext, CipherError, CipherPlugin, Decrypted, Keep, PeerBox, PeerContext, PeerInfo,
+    PeerPlugin, Prefix, Reserved, TorrentHandle, Verdict, hooks,
+};
+use pilotfish_tests::sim::{Content, Link, Log, NodeId, Probe, Sim, talkative};
+
+const LIMIT: Duration = Duration::from_secs(120);
+/// What passes without encryption.
+const NAME: &[u8] = b"BitTorrent protocol";
+
+fn with(in_enc_policy: EncPolicy, out_enc_policy: EncPolicy, allowed_enc_level: EncLevel) -> Settings {
+    Settings { in_enc_policy, out_enc_policy, allowed_enc_level, ..talkative() }
+}
+
+/// Two nodes whose wire is tapped, one of which calls the other.
+struct Pair {
+    sim: Sim,
+    content: Content,
+    seed: NodeId,
+    leech: NodeId,
+    torrent: TorrentHandle,
+}
+
+impl Pair {
+    fn new(number: u64, seed: Settings, leech: Settings) -> Self {
+        Self::with_plugins(number, seed, leech, |_, _| {})
+    }
+
+    fn with_plugins(
+        number: u64,
+        seed: Settings,
+        leech: Settings,
+        mut plug: impl FnMut(&mut Sim, NodeId),
+    ) -> Self {
+        let mut sim = Sim::new(number);
+        sim.tap();
+        let [seed, leech] = [sim.node_with(seed), sim.node_with(leech)];
+        [seed, leech].into_iter().for_each(|node| plug(&mut sim, node));
+        let content = Content::random(number, 300_000, 32_768);
+        sim.seed(seed, &content);
+        let torrent = sim.add(leech, &content);
+        sim.introduce(leech, torrent, seed);
+        Self { sim, content, seed, leech, torrent }
+    }
+
+    fn finish(&mut self) {
+        self.sim.run_until_finished(LIMIT, &[(self.leech, self.torrent)]);
+        self.sim.assert_complete(self.leech, &self.content);
+    }
+
+    /// Whether anything in clear was seen: the handshake, and blocks.
+    fn leaks(&self) -> (bool, bool) {
+        let streams = [self.seed, self.leech].map(|node| self.sim.sent_by(node)).concat();
+        let windows = |len| streams.iter().flat_map(move |sent| sent.windows(len));
+        let blocks: HashSet<&[u8]> = self.content.bytes().chunks_exact(16).collect();
+        (windows(NAME.len()).any(|bytes| bytes == NAME), windows(16).any(|bytes| blocks.contains(bytes)))
+    }
+
+    fn connections(&self) -> usize {
+        self.sim.sent_by(self.leech).len()
+    }
+}
+
+#[test]
+fn who_can_talk_to_whom_follows_from_the_policies_of_both() {
+    // Whether it works, after how many connections, and whether the last of them was encrypted.
+    let table = [
+        ((Forced, Forced), Some((1, true))),
+        ((Forced, Enabled), Some((1, true))),
+        ((Forced, Disabled), None),
+        ((Enabled, Forced), Some((2, true))),
+        ((Enabled, Enabled), Some((1, false))),
+        ((Enabled, Disabled), Some((1, false))),
+        ((Disabled, Forced), None),
+        ((Disabled, Enabled), Some((1, false))),
+        ((Disabled, Disabled), Some((1, false))),
+    ];
+    for ((calls, lets_in), expected) in table {
+        println!("{calls:?} calls {lets_in:?}");
+        let seed = with(lets_in, Disabled, EncLevel::Both);
+        let mut pair = Pair::new(400, seed, with(Disabled, calls, EncLevel::Both));
+        match expected {
+            Some(expected) => {
+                pair.finish();
+                let calls = pair.sim.sent_by(pair.leech);
+                let encrypted = !calls.last().unwrap().starts_with(b"\x13BitTorrent protocol");
+                assert_eq!((calls.len(), encrypted), expected);
+            }
+            None => {
+                pair.sim.run_for(LIMIT);
+                assert_eq!(pair.sim.status(pair.leech, pair.torrent).total_done, 0);
+            }
+        }
+    }
+}
+
+#[test]
+fn who_prefers_rc4_greets_encrypted_first_and_then_in_clear() {
+    for (lets_in, connections, leaks) in
+        [(Forced, 1, (false, false)), (Enabled, 1, (false, false)), (Disabled, 2, (true, true))]
+    {
+        let prefers = |settings| Settings { prefer_rc4: true, ..settings };
+        let seed = prefers(with(lets_in, Disabled, EncLevel::Both));
+        let mut pair = Pair::new(401, seed, prefers(with(Disabled, Enabled, EncLevel::Both)));
+        pair.finish();
+        assert_eq!((pair.connections(), pair.leaks()), (connections, leaks), "{lets_in:?}");
+    }
+}
+
+#[test]
+fn both_levels_must_have_something_in_common_and_rc4_hides_everything() {
+    use EncLevel::{Both, Plaintext, Rc4};
+    for (calls, lets_in, hidden) in [
+        (Rc4, Rc4, Some(true)),
+        (Rc4, Both, Some(true)),
+        (Both, Rc4, Some(true)),
+        (Both, Both, Some(false)),
+        (Plaintext, Both, Some(false)),
+        (Rc4, Plaintext, None),
+        (Plaintext, Rc4, None),
+    ] {
+        println!("{calls:?} calls {lets_in:?}");
+        let mut pair = Pair::new(402, with(Forced, Forced, lets_in), with(Forced, Forced, calls));
+        match hidden {
+            Some(hidden) => {
+                pair.finish();
+                // The handshake came with the encryption handshake, which is always encrypted, and was answered behind it.
+                assert_eq!(pair.leaks(), (!hidden, !hidden));
+            }
+            None => {
+                pair.sim.run_for(LIMIT);
+                assert_eq!(pair.sim.status(pair.leech, pair.torrent).total_done, 0);
+            }
+        }
+    }
+}
+
+#[test]
+fn data_is_right_under_rc4_however_bytes_are_cut_and_lost() {
+    for (number, chunk) in [(410, 1..=7), (411, 1..=2_000), (412, 100_000..=200_000)] {
+        let rc4 = with(Forced, Forced, EncLevel::Rc4);
+        let mut sim = Sim::new(number);
+        sim.link = Link { chunk, loss_ppm: 20_000, bandwidth: 1_000_000, ..Link::default() };
+        let content = Content::random(number, 700_000, 65_536);
+        // Each has one half, so that blocks flow both ways.
+        let nodes = [sim.node_with(rc4.clone()), sim.node_with(rc4)];
+        let half = 5 * 65_536;
+        for (node, range) in nodes.into_iter().zip([0..half, half..700_000]) {
+            sim.disk(node).put(".", &content);
+            sim.disk(node).bytes(".", &content)[range].fill(0);
+        }
+        let torrents = nodes.map(|node| (node, sim.add(node, &content)));
+        sim.run_for(Duration::from_secs(1));
+        sim.introduce(nodes[0], torrents[0].1, nodes[1]);
+        sim.run_until_finished(LIMIT, &torrents);
+        nodes.into_iter().for_each(|node| sim.assert_complete(node, &content));
+    }
+}
+
+#[test]
+fn a_swarm_of_all_policies_gets_everything_to_everyone() {
+    let mut sim = Sim::new(413);
+    sim.link.loss_ppm = 1_000;
+    let content = Content::random(413, 500_000, 32_768);
+    let policies = [(Enabled, Enabled), (Forced, Forced), (Disabled, Disabled), (Enabled, Forced)];
+    let nodes: Vec<NodeId> = (0..8)
+        .map(|i| {
+            let (lets_in, calls) = policies[i % policies.len()];
+            let prefer_rc4 = i % 3 == 0;
+            sim.node_with(Settings { prefer_rc4, ..with(lets_in, calls, EncLevel::Both) })
+        })
+        .collect();
+    sim.seed(nodes[0], &content);
+    let torrents: Vec<_> = nodes[1..].iter().map(|node| (*node, sim.add(*node, &content))).collect();
+    for (node, torrent) in &torrents {
+        nodes.iter().filter(|other| *other != node).for_each(|other| sim.introduce(*node, *torrent, *other));
+    }
+    sim.run_until_finished(Duration::from_secs(300), &torrents);
+    torrents.iter().for_each(|(node, _)| sim.assert_complete(*node, &content));
+}
+
+/// Hooks without ticks and alerts.
+pub(crate) fn heard(log: &Log) -> Vec<String> {
+    let log = log.lock().unwrap();
+    log.iter().filter(|line| !line.contains("on_alert") && !line.contains("tick")).cloned().collect()
+}
+
+#[test]
+fn plugins_see_the_same_with_encryption_as_without() {
+    let seen: Vec<_> = [Disabled, Forced]
+        .map(|policy| {
+            let mut sim = Sim::new(420);
+            let settings = with(policy, policy, EncLevel::Rc4);
+            let [seed, leech] = [sim.node_with(settings.clone()), sim.node_with(settings)];
+            let logs = [seed, leech].map(|node| Probe::new().plug(&mut sim, node));
+            let content = Content::random(420, 10_000, 16_384);
+            sim.seed(seed, &content);
+            let torrent = sim.add(leech, &content);
+            sim.introduce(leech, torrent, seed);
+            sim.run_until_finished(LIMIT, &[(leech, torrent)]);
+            sim.run_for(Duration::from_millis(200));
+            logs.map(|log| heard(&log))
+        })
+        .into();
+    assert_eq!(seen[0], seen[1]);
+    assert!(seen[0][1].contains(&"peer.on_connected".to_owned()));
+}
+
+#[test]
+fn plugins_can_ask_what_a_connection_is_encrypted_with() {
+    let table = [
+        (Disabled, EncLevel::Both, (false, 0)),
+        (Forced, EncLevel::Rc4, (true, PeerInfo::RC4_ENCRYPTED)),
+        (Forced, EncLevel::Plaintext, (true, PeerInfo::PLAINTEXT_ENCRYPTED)),
+    ];
+    for (policy, level, expected) in table {
+        let answers = Arc::new(Mutex::new(Vec::new()));
+        let settings = with(policy, policy, level);
+        let mut pair = Pair::with_plugins(440, settings.clone(), settings, |sim, node| {
+            let answers = answers.clone();
+            let probe = Probe::new().peer("on_extension_handshake", move |cx| {
+                let both = PeerInfo::RC4_ENCRYPTED | PeerInfo::PLAINTEXT_ENCRYPTED;
+                let bt = cx.this().bt().unwrap();
+                answers
+                    .lock()
+                    .unwrap()
+                    .push((bt.supports_encryption(), cx.this().peer_info().flags() & both));
+                false
+            });
+            probe.plug(sim, node);
+        });
+        pair.finish();
+        assert_eq!(*answers.lock().unwrap(), [expected; 2]);
+    }
+}
+
+#[test]
+fn what_comes_of_encryption_is_in_the_log_of_the_connection() {
+    let settings = with(Forced, Forced, EncLevel::Rc4);
+    let mut pair = Pair::new(441, settings.clone(), settings);
+    pair.finish();
+    let lines: Vec<&str> = pair
+        .sim
+        .alerts(pair.leech)
+        .filter_map(|alert| match alert {
+            AlertKind::PeerLog { event, text, .. } if event == "ENCRYPTION" => Some(text.as_str()),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(lines, ["initiating an encrypted connection", "both agree on RC4"]);
+}
+
+const SWITCH: &str = "sim_switch";
+
+/// What a cipher was told: its direction, and the keys for both.
+type Told = Arc<Mutex<Vec<(&'static str, Vec<u8>, Vec<u8>)>>>;
+
+/// Turns the bits around, and writes down the keys that it is told.
+struct Turn {
+    direction: &'static str,
+    keys: [Vec<u8>; 2],
+    told: Told,
+}
+
+impl Turn {
+    fn boxed(direction: &'static str, told: &Told) -> CipherBox {
+        CipherBox::new(Self { direction, keys: [Vec::new(), Vec::new()], told: told.clone() })
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        let [incoming, outgoing] = self.keys.clone();
+        self.told.lock().unwrap().push((self.direction, incoming, outgoing));
+    }
+}
+
+#[hooks]
+impl CipherPlugin for Turn {
+    fn set_incoming_key(&mut self, _: &mut CipherContext<'_>, key: &[u8]) {
+        self.keys[0] = key.to_vec();
+    }
+
+    fn set_outgoing_key(&mut self, _: &mut CipherContext<'_>, key: &[u8]) {
+        self.keys[1] = key.to_vec();
+    }
+
+    fn encrypt(
+        &mut self,
+        _: &mut CipherContext<'_>,
+        data: &mut [u8],
+        _: Prefix<'_>,
+    ) -> Result<(), CipherError> {
+        data.iter_mut().for_each(|byte| *byte = !*byte);
+        Ok(())
+    }
+
+    fn decrypt(
+        &mut self,
+        _: &mut CipherContext<'_>,
+        data: &mut [u8],
+        _: &mut Decrypted,
+    ) -> Result<(), CipherError> {
+        data.iter_mut().for_each(|byte| *byte = !*byte);
+        Ok(())
+    }
+}
+
+struct Turner {
+    id: u8,
+    told: Told,
+    switched: bool,
+}
+
+#[hooks]
+impl PeerPlugin for Turner {
+    fn on_handshake(&mut self, cx: &mut PeerContext<'_>, _: Reserved) -> Keep {
+        self.id = cx.this().register_extended(SWITCH).unwrap();
+        Keep::Stay
+    }
+
+    fn tick(&mut self, cx: &mut PeerContext<'_>) {
+        if !self.switched && cx.this().send_extended(SWITCH, b"switch") {
+            self.switched = true;
+            cx.this().bt().unwrap().switch_send_crypto(Some(Turn::boxed("send", &self.told)));
+        }
+    }
+
+    fn on_extended(&mut self, cx: &mut PeerContext<'_>, _: u32, message: u8, _: &[u8]) -> Verdict {
+        if message != self.id {
+            return Verdict::Continue;
+        }
+        cx.this().bt().unwrap().switch_recv_crypto(Some(Turn::boxed("receive", &self.told)));
+        Verdict::Handled
+    }
+}
+
+#[test]
+fn a_plugins_cipher_takes_the_place_of_rc4_and_is_told_its_keys() {
+    for (policy, level) in
+        [(Forced, EncLevel::Rc4), (Forced, EncLevel::Plaintext), (Disabled, EncLevel::Both)]
+    {
+        let told = [Told::default(), Told::default()];
+        let mut nodes = 0;
+        let settings = with(policy, policy, level);
+        let mut pair = Pair::with_plugins(442, settings.clone(), settings, |sim, node| {
+            let told = told[nodes].clone();
+            nodes += 1;
+            sim.link = Link { bandwidth: 50_000, ..Link::default() };
+            sim.plug_on_peers(node, "turner", move || {
+                PeerBox::new(Turner { id: 0, told: told.clone(), switched: false })
+            });
+        });
+        pair.finish();
+        pair.sim.command(pair.leech, Command::RemoveTorrent { torrent: pair.torrent, delete_files: false });
+        pair.sim.run_for(Duration::from_secs(2));
+        // Behind the switch the bits are turned, and nothing else.
+        let turned: Vec<u8> = pair.content.bytes()[290_000..290_100].iter().map(|byte| !byte).collect();
+        let sent = pair.sim.sent_by(pair.seed).concat();
+        assert!(sent.windows(100).any(|bytes| bytes == turned), "{level:?}");
+        let told = told.map(|told| {
+            let mut told = told.lock().unwrap().clone();
+            told.sort();
+            told
+        });
+        for told in &told {
+            let [(receive, ..), (send, ..)] = &told[..] else { panic!("{told:?}") };
+            assert_eq!((*receive, *send), ("receive", "send"));
+            assert_eq!(told[0].1, told[1].1);
+            assert_eq!(told[0].1.len(), if policy == Forced { 20 } else { 0 });
+        }
+        let [(_, incoming, outgoing), ..] = &told[0][..] else { panic!("{told:?}") };
+        let [(_, theirs_in, theirs_out), ..] = &told[1][..] else { panic!("{told:?}") };
+        assert_eq!((incoming, outgoing), (theirs_out, theirs_in));
+    }
+}
+
+/// A plugin that cannot wait for the handshake.
+#[test]
+fn what_a_plugin_sends_meanwhile_waits_for_the_end_of_the_handshake() {
+    let settings = with(Forced, Forced, EncLevel::Rc4);
+    let mut pair = Pair::with_plugins(443, settings.clone(), settings, |sim, node| {
+        let probe = Probe::new().peer("on_connected", |cx| {
+            // A keep-alive, which is one wherever it stands behind the handshake.
+            cx.this().send_buffer(&[0; 4]);
+            false
+        });
+        probe.plug(sim, node);
+    });
+    pair.finish();
+    assert_eq!((pair.connections(), pair.leaks()), (1, (false, false)));
+}
