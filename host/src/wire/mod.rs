@@ -11,6 +11,7 @@ mod entry;
 mod extended;
 mod handshake;
 pub mod http;
+pub mod krpc;
 mod message;
 pub mod tracker;
 
