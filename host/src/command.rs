@@ -1,5 +1,7 @@
 //! What the embedding program's threads may ask of the engine. Commands are queued and carried out in the tick.
 
+mod dht;
+
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -12,6 +14,7 @@ use pilotfish_plugin::{
     SessionPlugin, TorrentBox, TorrentHandle, TorrentState, Userdata,
 };
 
+pub use self::dht::{DhtCommand, DhtItem, DhtItemError, LONGEST_SALT, LONGEST_VALUE, MutableItem, SecretKey};
 use crate::ip_filter::IpFilter;
 use crate::metainfo::{Description, InfoHashes, Resume};
 

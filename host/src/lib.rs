@@ -50,7 +50,7 @@
 //! |---|---|
 //! | 0 | `pilotfish-plugin`, the interface of plugins |
 //! | 1 | [`wire`], [`metainfo`]: bytes and values |
-//! | 2 | [`settings`], [`alert`], [`command`], [`job`], [`ip_filter`]; [`hooks`]: calling plugins; [`peer`]: one connection |
+//! | 2 | [`settings`], [`alert`], [`command`], [`job`], [`ip_filter`]; [`hooks`]: calling plugins; [`peer`]: one connection; [`dht`]: one node |
 //! | 3 | [`torrent`]: one swarm; [`plugins`]: loading libraries |
 //! | 4 | [`engine`]: the session without I/O, and the functions that plugins call |
 //! | 5 | [`disk`], [`net`], [`session`]: threads, files, sockets |
@@ -59,6 +59,7 @@
 pub mod alert;
 pub mod cli;
 pub mod command;
+pub mod dht;
 pub mod disk;
 pub mod engine;
 pub mod hooks;
