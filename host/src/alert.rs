@@ -4,7 +4,7 @@
 //! the command line and the bencoded fields that plugins see are derived from it.
 
 use std::collections::VecDeque;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use pilotfish_plugin::{
@@ -111,6 +111,8 @@ alerts! {
     ScrapeFailed = 14, "scrape_failed", TRACKER | ERROR { torrent: TorrentHandle, name: String, tracker_url: String, error_message: String } => "{name}: {tracker_url}: no figures: {error_message}";
     /// A tracker answered.
     TrackerReply = 15, "tracker_reply", TRACKER { torrent: TorrentHandle, name: String, tracker_url: String, num_peers: u32 } => "{name}: {tracker_url}: {num_peers} peers";
+    /// Peers of a torrent were found in the DHT.
+    DhtReply = 16, "dht_reply", DHT | TRACKER { torrent: TorrentHandle, name: String, num_peers: u32 } => "{name}: {num_peers} peers from the DHT";
     /// A tracker is told something.
     TrackerAnnounce = 17, "tracker_announce", TRACKER { torrent: TorrentHandle, name: String, tracker_url: String, event: String } => "{name}: {tracker_url} is asked for peers {event}";
     /// A piece failed its hash check.
@@ -151,8 +153,8 @@ alerts! {
     MetadataFailed = 44, "metadata_failed", ERROR { torrent: TorrentHandle, name: String, error: String } => "{name}: {error}";
     /// A torrent that was added by a magnet link has its info dictionary.
     MetadataReceived = 45, "metadata_received", STATUS { torrent: TorrentHandle, name: String } => "{name}: metadata received";
-    /// Somebody on the internet says what our address is.
-    ExternalIp = 47, "external_ip", STATUS { external_address: String } => "our address is {external_address}";
+    /// Others see us from this address, most of them agree.
+    ExternalIp = 47, "external_ip", STATUS { external_address: IpAddr } => "others see us as {external_address}";
     /// An address cannot be listened on.
     ListenFailed = 48, "listen_failed", ERROR { address: String, error: String } => "cannot listen on {address}: {error}";
     /// An address is listened on.
@@ -161,14 +163,35 @@ alerts! {
     FastresumeRejected = 53, "fastresume_rejected", ERROR { torrent: TorrentHandle, name: String, file: String, error: String } => "{name}: the record of its files does not fit, so they are checked: {error}";
     /// A peer was kept out.
     PeerBlocked = 54, "peer_blocked", IP_BLOCK { torrent: TorrentHandle, address: SocketAddr, reason: String } => "{address}: blocked by the {reason}";
+    /// A DHT node announced itself to us as a peer of a torrent.
+    DhtAnnounce = 55, "dht_announce", DHT { address: SocketAddr, info_hash: [u8; 20] } => "{address}: announces {info_hash}";
+    /// A DHT node asked us for peers of a torrent.
+    DhtGetPeers = 56, "dht_get_peers", DHT { info_hash: [u8; 20] } => "peers of {info_hash} are looked for";
+    /// The DHT is entered: its nearest nodes are known.
+    DhtBootstrap = 62, "dht_bootstrap", DHT { nodes: u32 } => "the DHT is entered: {nodes} nodes";
     /// A torrent was added, or could not be.
     AddTorrent = 67, "add_torrent", STATUS { torrent: TorrentHandle, name: String, error: String } => "{name}: added{error}";
+    /// The DHT cannot be used as it should be.
+    DhtError = 73, "dht_error", DHT { error: String } => "DHT: {error}";
+    /// An immutable item of the DHT was found, or is not there (then `item` is empty).
+    DhtImmutableItem = 74, "dht_immutable_item", DHT { target: [u8; 20], item: Vec<u8> } => "item {target}: {item}";
+    /// A mutable item of the DHT was found: one that is newer than those told before, or at last (`authoritative`) the newest. It
+    /// is not there if `item` is empty.
+    DhtMutableItem = 75, "dht_mutable_item", DHT { key: [u8; 32], salt: Vec<u8>, seq: i64, signature: Vec<u8>, item: Vec<u8>, authoritative: bool } => "item of {key}, number {seq}: {item}";
+    /// An item was stored in the DHT, at so many nodes.
+    DhtPut = 76, "dht_put", DHT { target: [u8; 20], num_success: u32 } => "item {target}: stored at {num_success} nodes";
     /// A line of the session's log.
     Log = 79, "log", SESSION_LOG { plugin: String, level: u32, text: String } => "{plugin}: {text}";
     /// A line of a connection's log.
     PeerLog = 81, "peer_log", PEER_LOG { torrent: TorrentHandle, peer: PeerHandle, address: SocketAddr, direction: u32, event: String, text: String } => "{address}: {event}: {text}";
     /// A block was sent to a peer.
     BlockUploaded = 94, "block_uploaded", UPLOAD { torrent: TorrentHandle, peer: PeerHandle, piece: PieceIndex, start: u32 } => "uploaded piece {piece} at {start}";
+    /// Peers were found that the program looked for in the DHT.
+    DhtGetPeersReply = 87, "dht_get_peers_reply", DHT_OPERATION { info_hash: [u8; 20], peers: Vec<SocketAddr> } => "{info_hash}: peers {peers}";
+    /// A DHT node answered a question of the program's, or did not (then `response` is empty).
+    DhtDirectResponse = 88, "dht_direct_response", DHT { address: SocketAddr, userdata: u64, response: Vec<u8> } => "{address}: answers {response}";
+    /// A DHT node named some of the torrents that it knows of (BEP 51).
+    DhtSampleInfohashes = 93, "dht_sample_infohashes", DHT_OPERATION { address: SocketAddr, interval: u32, num_infohashes: u32, samples: Vec<[u8; 20]>, nodes: Vec<SocketAddr> } => "{address}: knows {num_infohashes} torrents, such as {samples}";
     /// The session itself is in trouble.
     SessionError = 90, "session_error", ERROR { error: String } => "{error}";
     /// Alerts were dropped because nobody took them. (Ours counts them.)
@@ -237,6 +260,10 @@ impl AlertKind {
             Self::AddTorrent { .. }
                 | Self::TorrentRemoved { .. }
                 | Self::SessionError { .. }
+                | Self::DhtImmutableItem { .. }
+                | Self::DhtMutableItem { .. }
+                | Self::DhtDirectResponse { .. }
+                | Self::DhtSampleInfohashes { .. }
                 | Self::PluginPanicked { .. }
                 | Self::PluginQuarantined { .. }
         );
@@ -272,13 +299,29 @@ as_field! {
     String: |text| Field::Text(text.clone());
     u32: |n| Field::Int((*n).into());
     u64: |n| Field::Int(i64::try_from(*n).unwrap_or(i64::MAX));
+    i64: |n| Field::Int(*n);
+    [u8; 20]: |hash| Field::Text(hex(hash));
+    [u8; 32]: |key| Field::Text(hex(key));
+    Vec<u8>: |bytes| Field::Text(hex(bytes));
+    Vec<[u8; 20]>: |hashes| Field::Text(joined(hashes.iter().map(|hash| hex(hash))));
+    Vec<SocketAddr>: |addresses| Field::Text(joined(addresses.iter().map(ToString::to_string)));
     bool: |yes| Field::Bool(*yes);
     PieceIndex: |piece| Field::Int(piece.0.into());
+    IpAddr: |address| Field::Text(address.to_string());
     SocketAddr: |address| Field::Text(address.to_string());
     TorrentHandle: |torrent| Field::Torrent(*torrent);
     PeerHandle: |peer| Field::Peer(*peer);
     TorrentState: |state| Field::Text(state.name().to_owned());
     ErrorCode: |error| Field::Text(describe(*error));
+}
+
+/// Lowercase hexadecimal.
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn joined(texts: impl Iterator<Item = String>) -> String {
+    texts.collect::<Vec<_>>().join(" ")
 }
 
 /// The text of an error code, of whichever family.

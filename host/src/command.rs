@@ -134,7 +134,7 @@ pub enum Command {
     AddTorrentExtension(TorrentHandle, TorrentExtension),
     /// The figures of a torrent; answered by [`Answer::Status`].
     Status(Ticket, TorrentHandle),
-    /// What plugins want to keep; answered by [`Answer::State`].
+    /// What plugins and the DHT want to keep; answered by [`Answer::State`].
     SaveState(Ticket),
     /// What is known of a torrent's files, for its next start; answered by [`Answer::ResumeData`].
     SaveResumeData(Ticket, TorrentHandle, SaveResumeFlags),
@@ -143,6 +143,10 @@ pub enum Command {
     ///
     /// [`Output::Stopped`]: crate::engine::Output::Stopped
     SaveResumeDataAtEnd(Ticket, SaveResumeFlags),
+    /// Asks something of the DHT.
+    Dht(DhtCommand),
+    /// Stores something in the DHT; answered by [`Answer::Stored`].
+    DhtPut(Ticket, DhtItem),
     /// Plugins learn that the session shuts down, everything is closed, and [`Output::Stopped`] follows.
     ///
     /// [`Output::Stopped`]: crate::engine::Output::Stopped
@@ -170,13 +174,15 @@ pub enum Answer {
     UrlSeeds(Option<Vec<String>>),
     /// A torrent's trackers, in the order in which they are tried; `None` if the torrent is gone.
     Trackers(Option<Vec<TrackerStatus>>),
-    /// Per plugin, the bencoded dictionary that it keeps.
+    /// Per plugin, the bencoded dictionary that it keeps; and that of the DHT.
     State(Vec<(String, Vec<u8>)>),
     /// What is known of a torrent. `None` if nothing of what was asked for has changed, its files are being checked, or it is
     /// gone.
     ResumeData(Option<Box<Resume>>),
     /// What is known of each torrent of which anything is.
     AllResumeData(Vec<Resume>),
+    /// Where an item will be found; or why it is not stored.
+    Stored(Result<[u8; 20], DhtItemError>),
 }
 
 /// What resume data should hold, and on which condition it is wanted (libtorrent's `save_resume_flags_t`, with its bits).

@@ -48,9 +48,10 @@ use pilotfish_plugin::{AlertCategory, ConnectionType, PeerHandle, PeerSource, Pi
 
 use crate::alert::Alert;
 use crate::command::{
-    AddTorrent, AddTorrentError, Answer, Command, OpenPlugin, PluginSource, SaveResumeFlags, Ticket,
-    TorrentExtension, TorrentLimit, TorrentStatus, TrackerStatus,
+    AddTorrent, AddTorrentError, Answer, Command, DhtCommand, DhtItem, DhtItemError, MutableItem, OpenPlugin,
+    PluginSource, SaveResumeFlags, Ticket, TorrentExtension, TorrentLimit, TorrentStatus, TrackerStatus,
 };
+use crate::dht;
 use crate::ip_filter::IpFilter;
 use crate::metainfo::Resume;
 use crate::net::{self, AlertBox, NetError, Post, Request, Subscribers, TurnMeter};
@@ -71,8 +72,9 @@ pub struct SessionParams {
     pub extensions: Vec<TorrentExtension>,
     /// Which addresses are let in.
     pub ip_filter: IpFilter,
-    /// What [`Session::save_state`] returned last time: each plugin's name, and a bencoded dictionary. A plugin that is
-    /// registered later is given its own then; what belongs to no plugin of this session is handed on unchanged.
+    /// What [`Session::save_state`] returned last time: each plugin's name (or [`dht::STATE`]), and a bencoded dictionary. A
+    /// plugin that is registered later is given its own then; what belongs to no plugin of this session is handed on
+    /// unchanged.
     pub saved_state: Vec<(String, Vec<u8>)>,
     /// Whether it is measured how long each turn of the network thread takes ([`Session::turns`]). Measuring costs two system
     /// calls a turn.
@@ -150,6 +152,9 @@ pub enum SessionError {
     /// A setting was not changed.
     #[error(transparent)]
     Setting(#[from] SettingError),
+    /// An item was not stored in the DHT.
+    #[error(transparent)]
+    Dht(#[from] DhtItemError),
     /// A plugin was not registered: its own words, or its panic.
     #[error("{0}")]
     Plugin(String),
@@ -217,7 +222,8 @@ impl Session {
         kept: BTreeMap<String, Vec<u8>>,
         meter: Option<TurnMeter>,
     ) -> Result<(Self, Alerts), StartError> {
-        let net = net::start(settings, sources, meter.clone())?;
+        let dht_state = kept.get(dht::STATE).cloned();
+        let net = net::start(settings, sources, dht_state, meter.clone())?;
         for (report, opened) in reports.iter_mut().zip(net.plugins) {
             report.outcome = opened.map(drop);
         }
@@ -453,6 +459,68 @@ impl Session {
             Answer::Metadata(info) => Ok(info),
             _ => Err(SessionError::Closed),
         }
+    }
+
+    /// Somebody is a node of the DHT: `host` is a name or an address. What comes of this and the following, alerts tell
+    /// (those whose names begin with `Dht`); nothing does while there is no DHT.
+    pub fn add_dht_node(&self, host: &str, port: u16) {
+        self.tell(Command::Dht(DhtCommand::AddNode { host: host.to_owned(), port }));
+    }
+
+    /// Looks for peers of a torrent in the DHT, whether it is one of the session's or not.
+    pub fn dht_get_peers(&self, info_hash: [u8; 20]) {
+        self.tell(Command::Dht(DhtCommand::GetPeers { info_hash, announce: None }));
+    }
+
+    /// Announces a peer of a torrent on this machine's address in the DHT; port 0 is the one that the session listens on.
+    /// Torrents of the session are announced anyway, unless they are private.
+    pub fn dht_announce(&self, info_hash: [u8; 20], port: u16) {
+        self.tell(Command::Dht(DhtCommand::GetPeers { info_hash, announce: Some(port) }));
+    }
+
+    /// Looks for an immutable item (BEP 44): [`DhtImmutableItem`](crate::alert::AlertKind::DhtImmutableItem) tells of it.
+    pub fn dht_get_item(&self, target: [u8; 20]) {
+        self.tell(Command::Dht(DhtCommand::GetImmutable(target)));
+    }
+
+    /// Looks for a mutable item, by its owner's key and a salt (BEP 44):
+    /// [`DhtMutableItem`](crate::alert::AlertKind::DhtMutableItem) tells of it.
+    pub fn dht_get_mutable_item(&self, key: [u8; 32], salt: &[u8]) {
+        self.tell(Command::Dht(DhtCommand::GetMutable { key, salt: salt.to_owned() }));
+    }
+
+    /// Stores a bencoded value, and returns where it will be found (BEP 44).
+    ///
+    /// # Errors
+    /// It cannot be stored; or the session has ended.
+    pub fn dht_put_item(&self, value: Vec<u8>) -> Result<[u8; 20], SessionError> {
+        self.dht_put(DhtItem::Immutable(value))
+    }
+
+    /// Stores a value of which `item.secret` is the owner, in the place of the one that is there (BEP 44).
+    ///
+    /// # Errors
+    /// It cannot be stored; or the session has ended.
+    pub fn dht_put_mutable_item(&self, item: MutableItem) -> Result<[u8; 20], SessionError> {
+        self.dht_put(DhtItem::Mutable(item))
+    }
+
+    fn dht_put(&self, item: DhtItem) -> Result<[u8; 20], SessionError> {
+        match self.ask(|ticket| Command::DhtPut(ticket, item))? {
+            Answer::Stored(stored) => Ok(stored?),
+            _ => Err(SessionError::Closed),
+        }
+    }
+
+    /// Asks a DHT node a question in the program's own words: a bencoded dictionary with at least `q`. The answer comes as
+    /// [`DhtDirectResponse`](crate::alert::AlertKind::DhtDirectResponse), with `userdata`.
+    pub fn dht_direct_request(&self, to: SocketAddr, query: Vec<u8>, userdata: u64) {
+        self.tell(Command::Dht(DhtCommand::DirectRequest { to, query, userdata }));
+    }
+
+    /// Asks a DHT node for some of the torrents that it knows of (BEP 51), and for nodes close to `target`.
+    pub fn dht_sample_infohashes(&self, to: SocketAddr, target: [u8; 20]) {
+        self.tell(Command::Dht(DhtCommand::SampleInfohashes { to, target }));
     }
 
     /// Changes a setting, by libtorrent's name.

@@ -16,7 +16,7 @@ use pilotfish_plugin::AlertCategory;
 
 pub use self::encryption::{EncLevel, EncPolicy};
 use self::value::Value;
-pub use self::value::{ListenInterfaces, ProxyType, Seconds};
+pub use self::value::{HostPorts, ListenInterfaces, ProxyType, Seconds};
 
 /// Why a setting was not changed. The fault is with whoever asked for the change.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -283,6 +283,44 @@ settings! {
     send_buffer_low_watermark: u32 = 10_240, 1..=u32::MAX;
     /// How much stands ready to be sent to a peer between those two bounds, in percent of what it takes in a second.
     send_buffer_watermark_factor: u32 = 50, 1..=1_000;
+
+    /// Whether peers are looked for in the DHT, and found there (BEP 5). Of private torrents it never hears.
+    enable_dht: bool = true;
+    /// Where the DHT is entered: HOST:PORT, several separated by commas; empty relies on nodes that are known already, or
+    /// named by peers. Names are looked up only if the session listens on more than this machine's own addresses.
+    dht_bootstrap_nodes: HostPorts = HostPorts::of(&[("dht.libtorrent.org", 25_401)]);
+    /// How often a torrent is announced in the DHT, in seconds.
+    dht_announce_interval: Seconds = Seconds(900), 30..=86_400;
+    /// Whether the DHT node only asks, answers nothing, and tells others so (BEP 43).
+    dht_read_only: bool = false;
+    /// Whether DHT nodes are ignored whose id does not belong to their address (BEP 42).
+    dht_enforce_node_id: bool = false;
+    /// Whether DHT nodes whose id belongs to their address replace others in the routing table (BEP 42).
+    dht_prefer_verified_node_ids: bool = true;
+    /// Whether the routing table of the DHT has one node for each IP address, and one for each network in a bucket.
+    dht_restrict_routing_ips: bool = true;
+    /// Whether a lookup in the DHT asks one node of each network.
+    dht_restrict_search_ips: bool = true;
+    /// How many nodes a lookup in the DHT asks at a time.
+    dht_search_branching: u32 = 5, 1..=100;
+    /// How often in a row a DHT node may fail to answer before it is forgotten.
+    dht_max_fail_count: u32 = 20, 1..=255;
+    /// The most torrents whose peers are kept for the DHT.
+    dht_max_torrents: u32 = 2_000, 1..=1_000_000;
+    /// The most peers of a torrent that are kept for the DHT.
+    dht_max_peers: u32 = 500, 1..=100_000;
+    /// The most items that are kept for the DHT (BEP 44).
+    dht_max_dht_items: u32 = 700, 0..=1_000_000;
+    /// The most torrents that are named to whoever asks the DHT node for some (BEP 51).
+    dht_max_infohashes_sample_count: u32 = 20, 1..=20;
+    /// How long those stay the same, in seconds.
+    dht_sample_infohashes_interval: Seconds = Seconds(21_600), 0..=21_600;
+    /// How much the DHT node answers, in bytes per second.
+    dht_upload_rate_limit: u32 = 8_000, 1..=u32::MAX;
+    /// How many questions per second the DHT node takes from one IP address, over ten seconds.
+    dht_block_ratelimit: u32 = 5, 1..=1_000_000;
+    /// How long an IP address that asks the DHT node more is not listened to, in seconds.
+    dht_block_timeout: Seconds = Seconds(300), 1..=86_400;
 
     /// The most alerts that wait to be fetched; important ones may be up to four times as many.
     alert_queue_size: u32 = 2_000, 1..=10_000_000;

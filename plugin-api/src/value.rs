@@ -420,6 +420,8 @@ flags! {
         PEER_LOG = 1 << 15,
         /// Requests of peers.
         INCOMING_REQUEST = 1 << 16,
+        /// What was asked of the DHT.
+        DHT_OPERATION = 1 << 18,
         /// Files that are complete.
         FILE_PROGRESS = 1 << 21,
         /// Pieces that are complete.

@@ -104,7 +104,10 @@ impl World {
         let (now, woken) = (Instant::now(), Arc::new(AtomicBool::new(false)));
         let flag = woken.clone();
         let waker = Arc::new(move || flag.store(true, Ordering::Release));
-        let engine = Engine::new(EngineConfig { settings, seed, unix_time: 1_700_000_000, waker }, now);
+        let engine = Engine::new(
+            EngineConfig { settings, seed, unix_time: 1_700_000_000, dht_state: None, waker },
+            now,
+        );
         let mut disk = Disk::new(engine.block_pool());
         if rng.random() {
             disk.put(".", &contents()[0]);

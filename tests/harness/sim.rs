@@ -131,11 +131,20 @@ impl Sim {
 
     /// A node with these settings, which listens.
     pub fn node_with(&mut self, settings: Settings) -> NodeId {
+        self.make_node(settings, None)
+    }
+
+    /// A node that begins with what the DHT kept in an earlier session.
+    pub fn node_that_remembers(&mut self, settings: Settings, dht_state: Vec<u8>) -> NodeId {
+        self.make_node(settings, Some(dht_state))
+    }
+
+    fn make_node(&mut self, settings: Settings, dht_state: Option<Vec<u8>>) -> NodeId {
         let id = NodeId(self.nodes.len());
         let [_, _, high, low] = (id.0 as u32 + 1).to_be_bytes();
         let address = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(10, 0, high, low)), 6881);
         let seed = self.seed.wrapping_mul(1_000).wrapping_add(id.0 as u64);
-        self.nodes.push(Node::new(settings, seed, address, self.epoch + self.now));
+        self.nodes.push(Node::new(settings, dht_state, seed, address, self.epoch + self.now));
         self.handle(id, Input::Listening(address));
         id
     }

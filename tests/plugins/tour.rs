@@ -143,6 +143,7 @@ pub(crate) fn take(guests: Vec<Guest>) -> Result<Report, String> {
     }
     tour.link();
     tour.serve();
+    tour.ask();
     tour.download();
     tour.command();
     tour.end();
@@ -181,7 +182,7 @@ impl Tour {
             ..Settings::default()
         };
         let waker = Arc::new(move || wake.store(true, Ordering::Release));
-        let config = EngineConfig { settings, seed: 1, unix_time: 1_700_000_000, waker };
+        let config = EngineConfig { settings, seed: 1, unix_time: 1_700_000_000, dht_state: None, waker };
         let (had, lacked) = (torrent("had"), torrent("lacked"));
         let mut disk = Disk::default();
         disk.put("had", content(), true);
@@ -249,6 +250,15 @@ impl Tour {
         self.say(third, &[Message::Unknown { id: 99, payload: Bytes::from_static(b"what?") }]);
         // Who says nothing for two minutes is asked to leave.
         self.pass(130);
+    }
+
+    /// A node of the DHT asks us something.
+    fn ask(&mut self) {
+        self.handle(Input::Listening(SocketAddr::new(peer_address(100), 6881)));
+        let from = SocketAddr::new(peer_address(41), 6881);
+        let ping = b"d1:ad2:id20:abcdefghij0123456789e1:q4:ping1:t2:aa1:y1:qe";
+        self.engine.datagram(from, ping, self.now);
+        self.settle();
     }
 
     /// The torrent that is not there: seeds with every kind of fault.

@@ -36,7 +36,13 @@ pub(crate) struct Alone {
 impl Alone {
     pub(crate) fn new(settings: Settings) -> Self {
         let now = Instant::now();
-        let config = EngineConfig { settings, seed: 1, unix_time: 1_700_000_000, waker: Arc::new(|| {}) };
+        let config = EngineConfig {
+            settings,
+            seed: 1,
+            unix_time: 1_700_000_000,
+            dht_state: None,
+            waker: Arc::new(|| {}),
+        };
         let engine = Engine::new(config, now);
         let (calls, closed, jobs, answers) = Default::default();
         let (alerts, full, reads) = Default::default();

@@ -5,6 +5,7 @@ mod alone;
 mod chaos;
 mod choking;
 mod ciphers;
+mod dht;
 mod disk;
 mod effects;
 mod encryption;

@@ -14,12 +14,14 @@ fn big(seed: u64) -> Content {
     Content::random(seed, 20_000_000, 262_144)
 }
 
-/// Limits of everything that is received and sent, and of nothing else: headers of packets do not count.
+/// Limits of everything that is received and sent, and of nothing else: headers of packets do not count, and nobody finds
+/// anybody but whom it is told of.
 fn limited(download: u32, upload: u32) -> Settings {
     Settings {
         download_rate_limit: download,
         upload_rate_limit: upload,
         rate_limit_ip_overhead: false,
+        enable_dht: false,
         ..talkative()
     }
 }

@@ -137,7 +137,7 @@ impl SessionPlugin for Keeper {
 #[test]
 fn plugins_that_keep_something_under_the_same_key_do_not_overwrite_each_other() {
     let mut sim = Sim::new(162);
-    let node = sim.node();
+    let node = sim.node_with(Settings { enable_dht: false, ..talkative() });
     for name in ["one", "two"] {
         sim.plug(node, name, move |_| SessionBox::new(Keeper(name)));
     }

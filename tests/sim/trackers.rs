@@ -394,7 +394,7 @@ fn what_a_tracker_wants_to_hear_again_is_told_again() {
     sim.run_for(Duration::from_secs(5));
     let said = alerts(&sim, leech, |alert| match alert {
         AlertKind::TrackerWarning { warning_message, .. } => Some(warning_message.clone()),
-        AlertKind::ExternalIp { external_address } => Some(external_address.clone()),
+        AlertKind::ExternalIp { external_address } => Some(external_address.to_string()),
         _ => None,
     });
     assert_eq!(said, ["slow", "5.6.7.8"]);

@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use pilotfish_tests::sim::{Content, Log, Probe, Sim};
+use pilotfish::settings::Settings;
+use pilotfish_tests::sim::{Content, Log, Probe, Sim, talkative};
 
 const LIMIT: Duration = Duration::from_secs(60);
 
@@ -23,7 +24,8 @@ fn a_leech_gets_everything_from_a_seed() {
 fn hooks_come_in_the_documented_order() {
     let mut sim = Sim::new(2);
     let content = Content::random(2, 10_000, 16_384);
-    let [seed, leech] = [sim.node(), sim.node()];
+    let settings = Settings { enable_dht: false, ..talkative() };
+    let [seed, leech] = [sim.node_with(settings.clone()), sim.node_with(settings)];
     let served = Probe::new().plug(&mut sim, seed);
     let fetched = Probe::new().plug(&mut sim, leech);
     sim.seed(seed, &content);

@@ -9,7 +9,7 @@ use clap::{ArgAction, Parser, Subcommand, ValueEnum};
 
 use super::exit::ExitCode;
 use super::select::Selection;
-use crate::settings::Settings;
+use crate::settings::{HostPorts, Settings};
 
 /// A BitTorrent client that loads plugins.
 #[derive(Debug, Parser)]
@@ -87,6 +87,9 @@ pub(super) struct Session {
     /// Connect to this peer; may be repeated.
     #[arg(long = "peer", value_name = "IP:PORT")]
     pub(super) peers: Vec<SocketAddr>,
+    /// Enter the DHT through this node, besides those of the setting dht_bootstrap_nodes; may be repeated.
+    #[arg(long = "dht-node", value_name = "HOST:PORT", value_parser = parse_host)]
+    pub(super) dht_nodes: Vec<(String, u16)>,
     /// Listen for peers here; may be repeated. Port 0 lets the system choose.
     #[arg(long, value_name = "IP:PORT")]
     pub(super) listen: Vec<SocketAddr>,
@@ -283,6 +286,12 @@ impl FromStr for PluginSetting {
     }
 }
 
+/// A host and its port.
+fn parse_host(text: &str) -> Result<(String, u16), String> {
+    HostPorts::parse_one(text)
+        .ok_or_else(|| "a host, a colon and a port, such as router.example:6881".to_owned())
+}
+
 /// A time such as `500ms`, `30s`, `5m`, `1h30m`; a number alone is in seconds.
 fn parse_time(text: &str) -> Result<Duration, String> {
     let wrong = || "a time is a number and ms, s, m, h or d, such as 90s or 1h30m".to_owned();
@@ -404,6 +413,15 @@ mod tests {
             [16_384, 262_144, 1_048_576]
         );
         assert!(["", "1G", "0.3", "8000M", "1K1"].iter().all(|text| parse_size(text).is_err()));
+    }
+
+    #[test]
+    fn a_node_of_the_dht_has_a_name_or_an_address_and_a_port() {
+        let nodes = ["a.b:1", "1.2.3.4:5", "[::1]:6"].map(|text| parse_host(text).unwrap());
+        assert_eq!(nodes.map(|(host, port)| format!("{host} {port}")), ["a.b 1", "1.2.3.4 5", "::1 6"]);
+        assert!(
+            ["a", "a:", ":1", "a:0", "::1:6", "[a]:1", "a b:1"].iter().all(|text| parse_host(text).is_err())
+        );
     }
 
     #[test]

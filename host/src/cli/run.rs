@@ -248,6 +248,7 @@ fn begin(
 ) -> Result<(), Failure> {
     load::require(&watch.meet_plugins(files))?;
     let has_peers = torrents.iter().any(has_peers);
+    watch.enter_dht(&plan.options.dht_nodes);
     for Asked { add, of_link } in torrents {
         if let Some(resume) = &add.resume {
             records.open(resume);
@@ -255,7 +256,9 @@ fn begin(
         watch.add(add, plan.folder, Wanted { select: plan.select, of_link })?;
     }
     if plan.until == Until::Finished && !has_peers {
-        watch.screen.say(Level::Info, "no --peer was named, and no tracker: waiting for peers to connect");
+        watch
+            .screen
+            .say(Level::Info, "no --peer was named: looking for peers, and waiting for some to connect");
     }
     Ok(())
 }

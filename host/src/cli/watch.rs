@@ -95,6 +95,11 @@ impl<'a> Watch<'a> {
         plugins
     }
 
+    /// Names nodes by which the DHT can be entered.
+    pub(super) fn enter_dht(&self, nodes: &[(String, u16)]) {
+        nodes.iter().for_each(|(host, port)| self.session.add_dht_node(host, *port));
+    }
+
     /// Adds a torrent whose data is, or will be, in `folder`, of which these files are wanted.
     ///
     /// # Errors

@@ -39,6 +39,7 @@ impl Engine {
 
     /// Tries as many known peers as are wanted now, and has the torrent's timer run.
     pub(super) fn connect_peers(&mut self, torrent: TorrentHandle) {
+        self.state.schedule_dht(torrent);
         self.call_candidates(torrent);
         self.state.schedule_torrent(torrent);
     }
@@ -171,6 +172,8 @@ impl Engine {
     pub(super) fn on_listening(&mut self, address: SocketAddr) {
         self.state.listening.push(address);
         self.state.alert(AlertKind::ListenSucceeded { address });
+        self.state.update_dht();
+        self.settle_dht();
     }
 
     /// The session cannot listen on an address.

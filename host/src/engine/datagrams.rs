@@ -14,6 +14,8 @@ impl Engine {
         self.state.now = self.state.now.max(now);
         if let Some(transaction) = udp::transaction(payload) {
             self.on_tracker_packet(from, transaction, payload);
+        } else if super::dht::is_dht(payload) {
+            self.on_dht_datagram(from, payload);
         }
         self.end_turn();
     }
@@ -23,6 +25,7 @@ impl Engine {
         match self.state.lookups.remove(&lookup) {
             Some(Lookup::WebSeed(torrent, seed)) => self.on_web_seed_resolved(torrent, seed, addresses),
             Some(Lookup::Tracker(request)) => self.on_tracker_resolved(request, addresses),
+            Some(Lookup::Dht(contact)) => self.on_dht_resolved(contact, addresses),
             None => {}
         }
     }

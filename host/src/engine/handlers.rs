@@ -21,6 +21,9 @@ const MOST_ALLOWED_FAST: usize = 256;
 impl Engine {
     /// The default for each message.
     pub(super) fn default_handler(&mut self, peer: PeerHandle, message: Message, origin: MessageOrigin) {
+        if let Message::Port(port) = message {
+            return self.on_dht_port(peer, port);
+        }
         let state = &mut self.state;
         if state.pair(peer).is_some_and(|(_, torrent)| !torrent.has_metadata()) {
             return state.early_handler(peer, message);

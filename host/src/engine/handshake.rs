@@ -17,8 +17,8 @@ use crate::settings::EncPolicy;
 use crate::torrent::Refusal;
 use crate::wire::{EntryTree, ExtensionHandshake, Message, Reserved};
 
-/// What we can do: the extension protocol (BEP 10) and the fast extension (BEP 6).
-pub(super) const RESERVED: Reserved = Reserved([0, 0, 0, 0, 0, 0x10, 0, 0x04]);
+/// What we can do: the extension protocol (BEP 10), the fast extension (BEP 6) and the DHT (BEP 5).
+pub(super) const RESERVED: Reserved = Reserved([0, 0, 0, 0, 0, 0x10, 0, 0x05]);
 
 impl Engine {
     /// The peer named a torrent.
@@ -189,6 +189,7 @@ impl Engine {
         }
         self.state.send_bitfield(peer);
         self.pump();
+        self.state.send_dht_port(peer);
         self.state.unchoke_early(peer);
         self.pump();
         let Some(connection) = self.open_peer(peer) else { return };
@@ -256,8 +257,12 @@ impl Engine {
         if let Some(version) = theirs.version.filter(|version| !version.is_empty()) {
             connection.client = version;
         }
+        let voter = connection.remote.ip();
         self.state.learn_port(peer);
         self.state.check_redundant(peer);
+        if let Some(ip) = theirs.your_ip {
+            self.on_external_address(voter, ip);
+        }
     }
 
     /// Plugins that left are found no more.

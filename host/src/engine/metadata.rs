@@ -125,6 +125,8 @@ impl Engine {
         t.prioritize_files(wanted);
         t.pieces_left = pieces_per_file(&t.layout);
         t.description = description;
+        // It may turn out to be private; if not, it is announced once its files have been looked at.
+        self.state.forget_dht(torrent);
         self.tell_torrent(torrent, TorrentHooks::on_metadata, |p, cx| p.on_metadata(cx));
         self.pump();
         for peer in self.state.peers_of(torrent) {

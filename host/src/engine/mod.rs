@@ -23,6 +23,8 @@
 //! | `resume` | what is written down of torrents for their next start, and what is made of it |
 //! | `datagrams` | what comes by UDP, and names that are looked up |
 //! | `announcing` | trackers, by HTTP and UDP |
+//! | `dht` | looking for peers in the DHT, and answering others there |
+//! | `external` | from which address others see us |
 //! | `ciphers`, `encryption` | encryption that plugins switch on; that which the handshake brings (MSE) |
 //! | `tick`, `choking`, `timers` | deadlines |
 //! | `host_api` | the functions that plugins call |
@@ -34,9 +36,11 @@ mod choking;
 mod ciphers;
 mod connections;
 mod datagrams;
+mod dht;
 mod dispatch;
 mod download;
 mod encryption;
+mod external;
 mod handlers;
 mod handshake;
 mod host_api;

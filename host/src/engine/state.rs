@@ -16,6 +16,8 @@ use slotmap::{DefaultKey, Key, KeyData, SlotMap};
 
 use super::announcing::Announcing;
 use super::bandwidth::Bandwidth;
+use super::dht::{Contact, Dht};
+use super::external::Votes;
 use super::output::{LookupToken, Output};
 use super::plugins::PluginRecord;
 use super::step::{Sent, Step};
@@ -84,6 +86,9 @@ pub(super) struct State {
     /// Dictionaries that plugins are filling in.
     pub(super) entries: Vec<EntryTree>,
 
+    pub(super) dht: Dht,
+    /// Who says from which address we are seen: IPv4, IPv6.
+    pub(super) external: [Votes; 2],
     pub(super) listening: Vec<SocketAddr>,
     /// What is on its way to trackers.
     pub(super) announcing: Announcing,
@@ -114,8 +119,10 @@ pub(super) enum Reader {
 }
 
 /// What a name is looked up for.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(super) enum Lookup {
+    /// A host by which the DHT is entered.
+    Dht(Contact),
     /// The host of a web seed.
     WebSeed(TorrentHandle, WebSeedId),
     /// A tracker, for one of the requests on their way.
@@ -144,6 +151,9 @@ pub struct EngineConfig {
     pub seed: u64,
     /// Seconds since 1970 at the start.
     pub unix_time: i64,
+    /// What the DHT kept in an earlier session: what [`Command::SaveState`](crate::command::Command::SaveState) answered under
+    /// [`dht::STATE`](crate::dht::STATE).
+    pub dht_state: Option<Vec<u8>>,
     /// Has the driver call [`Input::Wake`](super::Input::Wake) soon; any thread may call it.
     pub waker: Arc<dyn Fn() + Send + Sync>,
 }
@@ -197,6 +207,8 @@ impl State {
             plugins: Vec::new(),
             calling: PluginId(u32::MAX),
             entries: Vec::new(),
+            dht: Dht::remembering(config.dht_state.as_deref()),
+            external: Default::default(),
             listening: Vec::new(),
             announcing: Announcing::default(),
             paused: false,

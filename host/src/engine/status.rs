@@ -208,6 +208,9 @@ impl State {
                 connection.requests.set_limits(limits);
             }
         }
+        if name.contains("dht") {
+            self.update_dht();
+        }
         let candidates = self.candidate_limits();
         for torrent in self.order.clone() {
             if let Some(t) = self.torrent_mut(torrent) {

@@ -87,7 +87,8 @@ impl Engine {
                 self.state.outputs.push_back(Output::Answer(ticket, Answer::Metadata(info)));
             }
             Command::SaveState(ticket) => {
-                let states = self.saved_states();
+                let mut states = self.saved_states();
+                states.extend(self.state.dht_state());
                 self.state.outputs.push_back(Output::Answer(ticket, Answer::State(states)));
             }
             Command::SaveResumeData(ticket, torrent, flags) => {
@@ -95,6 +96,11 @@ impl Engine {
             }
             Command::SaveResumeDataAtEnd(ticket, flags) => {
                 self.state.resume_at_end = Some((ticket, flags, Vec::new()));
+            }
+            Command::Dht(command) => self.on_dht_command(command),
+            Command::DhtPut(ticket, item) => {
+                let stored = self.put_in_dht(&item);
+                self.state.outputs.push_back(Output::Answer(ticket, Answer::Stored(stored)));
             }
             Command::Subscribed(mask) => self.state.subscribed = mask,
             Command::Shutdown => self.begin_shutdown(),
@@ -152,6 +158,7 @@ impl Engine {
             self.attach_torrent(torrent, plugin, child);
         }
         self.state.open_storage(torrent);
+        self.state.greet_dht(torrent);
         for (address, source) in peers {
             self.state.steps.push_back(Step::OfferPeer(torrent, address, source));
         }
@@ -330,6 +337,7 @@ impl Engine {
         let Some(t) = self.state.torrent(torrent) else { return };
         let (storage, name) = (t.storage, t.name().to_owned());
         self.update_announcing(torrent);
+        self.state.forget_dht(torrent);
         self.disconnect_all(torrent, ErrorCode::TORRENT_REMOVED);
         self.pump();
         self.tell_torrent(torrent, TorrentHooks::on_removed, |p, cx| p.on_removed(cx));

@@ -30,7 +30,7 @@ fn on_network_thread(test: impl Future<Output = ()>) {
 fn driver() -> (Rc<RefCell<Driver>>, Arc<AlertBox>) {
     let mut settings = Settings::default();
     settings.set("alert_mask", "all").unwrap();
-    let config = EngineConfig { settings, seed: 1, unix_time: 0, waker: Arc::new(|| {}) };
+    let config = EngineConfig { settings, seed: 1, unix_time: 0, dht_state: None, waker: Arc::new(|| {}) };
     let engine = Engine::new(config, Instant::now());
     let post: Arc<Post> = Arc::default();
     let subscribers = Subscribers::new(&post);

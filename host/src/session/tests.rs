@@ -113,7 +113,8 @@ fn connections_that_come_and_go_disturb_nobody() {
         }
         transfer(&noise(3_000_000), (&seed, &seed_alerts, address), (&leech, &leech_alerts));
     });
-    assert_eq!(seed.save_state().unwrap(), []);
+    let plugins = seed.save_state().unwrap().into_iter().filter(|(name, _)| *name != crate::dht::STATE);
+    assert_eq!(plugins.count(), 0);
 }
 
 #[test]

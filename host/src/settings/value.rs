@@ -43,6 +43,46 @@ impl fmt::Display for ListenInterfaces {
     }
 }
 
+/// Hosts and their ports. A host is a name or an address; IPv6 addresses have brackets.
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub struct HostPorts(pub Vec<(String, u16)>);
+
+impl HostPorts {
+    /// These.
+    pub fn of(hosts: &[(&str, u16)]) -> Self {
+        Self(hosts.iter().map(|(host, port)| ((*host).to_owned(), *port)).collect())
+    }
+
+    /// One host and its port, as `HOST:PORT`.
+    pub fn parse_one(text: &str) -> Option<(String, u16)> {
+        let (host, port) = text.trim().rsplit_once(':')?;
+        let bare = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
+        let is_host = match bare {
+            Some(address) => address.parse::<Ipv6Addr>().is_ok(),
+            None => {
+                !host.is_empty()
+                    && host.len() <= 255
+                    && !host.contains(|c: char| " :[]/".contains(c) || c.is_control())
+            }
+        };
+        let port = port.parse().ok().filter(|port| *port != 0 && is_host)?;
+        Some((bare.unwrap_or(host).to_owned(), port))
+    }
+}
+
+impl fmt::Display for HostPorts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (i, (host, port)) in self.0.iter().enumerate() {
+            let comma = if i == 0 { "" } else { "," };
+            match host.contains(':') {
+                true => write!(f, "{comma}[{host}]:{port}")?,
+                false => write!(f, "{comma}{host}:{port}")?,
+            }
+        }
+        Ok(())
+    }
+}
+
 /// A kind of proxy. The numbers are libtorrent's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub enum ProxyType {
@@ -206,6 +246,26 @@ impl Value for ListenInterfaces {
     }
     fn allowed((): &()) -> String {
         "IP:PORT, several separated by commas, like 0.0.0.0:6881,[::]:6881, or empty".to_owned()
+    }
+    fn text(&self) -> String {
+        self.to_string()
+    }
+}
+
+impl Value for HostPorts {
+    type Limits = ();
+
+    fn parse(text: &str) -> Option<Self> {
+        if text.trim().is_empty() {
+            return Some(Self::default());
+        }
+        text.split(',').map(Self::parse_one).collect::<Option<_>>().map(Self)
+    }
+    fn fits(&self, (): &()) -> bool {
+        self.0.iter().all(|(host, port)| !host.is_empty() && *port != 0)
+    }
+    fn allowed((): &()) -> String {
+        "HOST:PORT, several separated by commas, or empty".to_owned()
     }
     fn text(&self) -> String {
         self.to_string()

@@ -24,7 +24,13 @@ impl Lone {
     pub fn new(plugins: impl IntoIterator<Item = PluginSource>) -> Self {
         let now = Instant::now();
         let settings = Settings { alert_mask: AlertCategory::NONE, ..Settings::default() };
-        let config = EngineConfig { settings, seed: 1, unix_time: 1_700_000_000, waker: Arc::new(|| {}) };
+        let config = EngineConfig {
+            settings,
+            seed: 1,
+            unix_time: 1_700_000_000,
+            dht_state: None,
+            waker: Arc::new(|| {}),
+        };
         let mut engine = Engine::new(config, now);
         for plugin in plugins {
             engine.add_plugin(plugin).unwrap();

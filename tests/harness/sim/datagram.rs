@@ -21,6 +21,13 @@ impl Sim {
         self.datagrams.iter().filter(move |(from, _)| *from == node).map(|(_, datagram)| datagram)
     }
 
+    /// A datagram comes to a node from somebody who is not part of the simulation.
+    pub fn datagram(&mut self, to: NodeId, from: SocketAddr, payload: &[u8]) {
+        let now = self.instant();
+        self.nodes[to.0].engine.datagram(from, payload, now);
+        self.settle(to);
+    }
+
     /// A node sends a datagram. One of several in flight may overtake another.
     pub(super) fn send_datagram(&mut self, from: NodeId, address: SocketAddr, payload: Bytes) {
         if self.tap.is_some() {

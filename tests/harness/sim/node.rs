@@ -36,11 +36,18 @@ pub struct Node {
 }
 
 impl Node {
-    pub(super) fn new(settings: Settings, seed: u64, address: SocketAddr, now: Instant) -> Self {
+    pub(super) fn new(
+        settings: Settings,
+        dht_state: Option<Vec<u8>>,
+        seed: u64,
+        address: SocketAddr,
+        now: Instant,
+    ) -> Self {
         let woken = Arc::new(AtomicBool::new(false));
         let flag = woken.clone();
         let waker = Arc::new(move || flag.store(true, Ordering::Relaxed));
-        let engine = Engine::new(EngineConfig { settings, seed, unix_time: 1_700_000_000, waker }, now);
+        let engine =
+            Engine::new(EngineConfig { settings, seed, unix_time: 1_700_000_000, dht_state, waker }, now);
         Self {
             disk: Disk::new(engine.block_pool()),
             engine,

@@ -22,11 +22,16 @@ pub enum Act {
     Peer(Box<dyn Fn(&mut PeerContext<'_>) -> bool + Send + Sync>),
 }
 
+/// What is done with the answer to a query of the DHT; whether that handles it.
+type DhtAnswer = Box<dyn Fn(&mut Entry<'_>) -> bool + Send + Sync>;
+
 /// The plugin, to be [plugged](Probe::plug) into a node.
 #[derive(Default)]
 pub struct Probe {
     log: Log,
     acts: Vec<(&'static str, Act)>,
+    /// What it does with the answer to which query of the DHT; whether that handles it.
+    answers: Vec<(&'static str, DhtAnswer)>,
     /// Where the lines are written, with this in front.
     prefix: &'static str,
 }
@@ -38,7 +43,7 @@ impl Probe {
 
     /// Writes its lines to the log of another, with a prefix.
     pub fn beside(log: &Log, prefix: &'static str) -> Self {
-        Self { log: log.clone(), acts: Vec::new(), prefix }
+        Self { log: log.clone(), prefix, ..Self::default() }
     }
 
     /// Does something in a session's hook.
@@ -48,6 +53,16 @@ impl Probe {
         act: impl Fn(&mut SessionContext<'_>) -> bool + Send + Sync + 'static,
     ) -> Self {
         self.acts.push((hook, Act::Session(Box::new(act))));
+        self
+    }
+
+    /// Does something with the answer to a query of the DHT; whether that handles it.
+    pub fn dht(
+        mut self,
+        query: &'static str,
+        act: impl Fn(&mut Entry<'_>) -> bool + Send + Sync + 'static,
+    ) -> Self {
+        self.answers.push((query, Box::new(act)));
         self
     }
 
@@ -165,6 +180,20 @@ probe! {
     load_state(state: Dict<'_>) -> (), ;
     torrent_removed(torrent: TorrentHandle) -> (), ;
     {
+        fn on_dht_request(
+            &mut self,
+            _: &mut SessionContext<'_>,
+            query: &str,
+            source: SocketAddr,
+            message: Dict<'_>,
+            mut response: Entry<'_>,
+        ) -> Verdict {
+            let transaction = message.str("t").unwrap_or_default();
+            self.0.note("session.on_dht_request", format!("{query} {source} {transaction}"));
+            let mut answers = self.0.answers.iter().filter(|(name, _)| *name == query);
+            <Verdict as Word>::of(answers.any(|(_, answer)| answer(&mut response)))
+        }
+
         fn new_torrent(&mut self, cx: &mut SessionContext<'_>, _: TorrentHandle, _: Userdata) -> Option<TorrentBox> {
             self.0.note("session.new_torrent", String::new());
             self.0.act("new_torrent", |act| matches!(act, Act::Session(act) if act(cx)));

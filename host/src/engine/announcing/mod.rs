@@ -8,7 +8,7 @@ mod fetches;
 mod udp;
 
 use std::collections::{BTreeMap, VecDeque};
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use pilotfish_plugin::{PeerSource, TorrentHandle};
@@ -41,8 +41,6 @@ pub(super) struct Announcing {
     udp: udp::Exchange,
     /// When the session ends, whoever has not answered.
     end: Option<Instant>,
-    /// Our addresses, as trackers saw them last: of IPv4 and of IPv6.
-    external: [Option<IpAddr>; 2],
 }
 
 /// One question on its way to a tracker.
@@ -280,7 +278,7 @@ impl Engine {
             self.state.alert(AlertKind::TrackerWarning { torrent, name, tracker_url, warning_message });
         }
         if let Some(ip) = reply.external_ip {
-            self.state.note_external_address(ip);
+            self.on_external_address_of_tracker(ip);
         }
         if wanted {
             for peer in reply.peers {
@@ -457,21 +455,4 @@ impl State {
             }
         }
     }
-
-    /// Somebody on the internet says what our address is.
-    fn note_external_address(&mut self, ip: IpAddr) {
-        let known = &mut self.announcing.external[usize::from(ip.is_ipv6())];
-        if is_global(ip) && known.replace(ip) != Some(ip) {
-            self.alert(AlertKind::ExternalIp { external_address: ip.to_string() });
-        }
-    }
-}
-
-/// Whether an address can be one on the internet.
-fn is_global(ip: IpAddr) -> bool {
-    let local = match ip {
-        IpAddr::V4(ip) => ip.is_private() || ip.is_link_local() || ip.is_broadcast(),
-        IpAddr::V6(ip) => ip.is_unique_local() || ip.is_unicast_link_local() || ip.to_ipv4_mapped().is_some(),
-    };
-    !local && !ip.is_loopback() && !ip.is_unspecified() && !ip.is_multicast()
 }

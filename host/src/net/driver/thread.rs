@@ -43,6 +43,7 @@ pub(crate) struct Net {
 pub(crate) fn start(
     settings: Settings,
     plugins: Vec<PluginSource>,
+    dht_state: Option<Vec<u8>>,
     meter: Option<TurnMeter>,
 ) -> Result<Net, NetError> {
     let post: Arc<Post> = Arc::default();
@@ -54,7 +55,7 @@ pub(crate) fn start(
         let start = move || {
             // The last to be dropped, also in a panic: until then others may wait for this thread.
             let _over = Over(post.clone(), subscribers.clone());
-            match prepare(settings, post, subscribers, meter) {
+            match prepare(settings, dht_state, post, subscribers, meter) {
                 Ok(parts) => serve(parts, plugins, &started),
                 Err(error) => {
                     // It is there: it waits for exactly this.
@@ -80,6 +81,7 @@ struct Parts {
 
 fn prepare(
     settings: Settings,
+    dht_state: Option<Vec<u8>>,
     post: Arc<Post>,
     alerts: Arc<Subscribers>,
     meter: Option<TurnMeter>,
@@ -96,6 +98,7 @@ fn prepare(
         settings,
         seed: SysRng.try_next_u64().map_err(|_| NetError::Random)?,
         unix_time: unix_time(),
+        dht_state,
         waker: Arc::new(move || waker.wake()),
     };
     let engine = Engine::new(config, Instant::now());
