@@ -74,7 +74,7 @@ impl Sim {
         let now = self.instant();
         let seed = self.rng.random();
         let node = &mut self.nodes[id.0];
-        let old = std::mem::replace(node, Node::new(settings, seed, node.address, now));
+        let old = std::mem::replace(node, Node::new(settings, None, seed, node.address, now));
         node.disk = old.disk;
         node.disk.restart(node.engine.block_pool());
         let address = node.address;
