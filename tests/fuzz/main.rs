@@ -25,17 +25,13 @@ use world::World;
 type Run = fn(u64) -> Told;
 
 /// What can be fuzzed, by name.
-<<<<<<< HEAD
 const TARGETS: &[(&str, Run)] = &[
     ("session", World::run),
     ("tracker", tracker::run),
+    ("krpc", krpc::run),
     ("web_seed", web_seed::run),
     ("resume", resume::run),
 ];
-=======
-const TARGETS: &[(&str, Run)] =
-    &[("session", World::run), ("tracker", tracker::run), ("krpc", krpc::run), ("web_seed", web_seed::run)];
->>>>>>> bd289fc (fuzz: nodes of the DHT that hear anything)
 
 /// What a run was.
 struct Told {

@@ -8,9 +8,11 @@
 
 mod conveniences;
 mod data;
+mod dht;
 mod download;
 mod interruption;
 mod magnets;
+mod mainline;
 mod peers;
 mod plugins;
 mod process;

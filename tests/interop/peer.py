@@ -21,17 +21,29 @@ def say(event, **fields):
 
 def options():
     parser = argparse.ArgumentParser()
-    parser.add_argument("role", choices=["seed", "leech"])
-    parser.add_argument("torrents", nargs="+")
+    parser.add_argument("role", choices=["seed", "leech", "node"])
+    parser.add_argument("torrents", nargs="*")
     parser.add_argument("--dir", required=True, help="the folder that holds, or will hold, the data")
     parser.add_argument("--listen", required=True, metavar="IP:PORT")
     parser.add_argument("--peer", action="append", default=[], metavar="IP:PORT")
+    parser.add_argument("--dht-node", metavar="IP:PORT", help="run a DHT node, which knows this one, or nobody")
     parser.add_argument("--upload-limit", type=int, default=0, metavar="BYTES", help="per second and torrent")
     parser.add_argument("--limit", type=float, default=120, metavar="SECONDS")
     return parser.parse_args()
 
 
-def session(listen):
+def dht(node):
+    """The settings of a DHT node on one machine with all others."""
+    if node is None:
+        return {"enable_dht": False}
+    return {
+        "enable_dht": True, "dht_bootstrap_nodes": node,
+        "dht_restrict_routing_ips": False, "dht_restrict_search_ips": False,
+        "dht_prefer_verified_node_ids": False,
+    }
+
+
+def session(listen, node):
     return lt.session({
         "listen_interfaces": listen,
         "alert_mask": NOTED,
@@ -39,7 +51,8 @@ def session(listen):
         "allow_multiple_connections_per_ip": True,
         # Pilotfish speaks TCP; nothing may leave this machine.
         "enable_incoming_utp": False, "enable_outgoing_utp": False,
-        "enable_dht": False, "enable_lsd": False, "enable_upnp": False, "enable_natpmp": False,
+        "enable_lsd": False, "enable_upnp": False, "enable_natpmp": False,
+        **dht(node),
     })
 
 
@@ -84,7 +97,7 @@ def main():
     args = options()
     over = threading.Event()
     threading.Thread(target=lambda: (sys.stdin.read(), over.set()), daemon=True).start()
-    ses = session(args.listen)
+    ses = session(args.listen, args.dht_node)
     for torrent in args.torrents:
         add(ses, torrent, args)
     unwritten = set()

@@ -10,7 +10,7 @@ use crate::data::{Data, MIB};
 use crate::process::Process;
 
 /// How long a test may take before it has failed. Much longer than it takes: machines may be busy.
-const LIMIT: Duration = Duration::from_secs(100);
+pub(crate) const LIMIT: Duration = Duration::from_secs(100);
 
 /// `pilotfish` with `command`, printing JSON, and loading no plugins but those that are named.
 pub(crate) fn pilotfish(command: &str) -> Command {
@@ -92,13 +92,24 @@ impl Seed {
     }
 }
 
+/// A node of libtorrent's DHT without torrents, and its address.
+pub(crate) fn dht_node() -> (Process, String) {
+    let data = Data::new();
+    let mut process =
+        start(libtorrent("node", &data, &data.arrived(), "127.0.0.1:0").args(["--dht-node", ""]), 0);
+    let address = process.wait_for("its address", |line| {
+        line.event("listening").and_then(|event| Some(event["address"].as_str()?.to_owned()))
+    });
+    (process, address)
+}
+
 /// libtorrent, which downloads everything from `peer`.
 pub(crate) fn leech(data: &Data, peer: &str, size: u64) -> Process {
     let mut command = libtorrent("leech", data, &data.arrived(), listen_beside(&[peer]));
     start(command.args(["--peer", peer]), size)
 }
 
-fn libtorrent(role: &str, data: &Data, folder: &Path, listen: &str) -> Command {
+pub(crate) fn libtorrent(role: &str, data: &Data, folder: &Path, listen: &str) -> Command {
     let mut command = Command::new(venv::python());
     command.arg(concat!(env!("CARGO_MANIFEST_DIR"), "/interop/peer.py")).arg(role).args(&data.torrents);
     command.arg("--dir").arg(folder).args(["--listen", listen, "--limit", "1200"]);
