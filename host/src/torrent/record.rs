@@ -140,13 +140,14 @@ impl Torrent {
         let open = if closed { Vec::new() } else { vec![stamps.at] };
         let priorities: Vec<u8> = pieces().map(|piece| self.picker.priority(piece).get()).collect();
         let usual = priorities.iter().all(|priority| *priority == Priority::DEFAULT.get());
-        let (trackers, web_seeds) = match &self.description {
-            Description::Magnet(magnet) => (
-                magnet.trackers.iter().map(|tracker| vec![tracker.clone()]).collect(),
-                magnet.web_seeds.clone(),
-            ),
-            Description::Metainfo(metainfo) => (metainfo.trackers().to_vec(), metainfo.web_seeds().to_vec()),
+        let web_seeds = match &self.description {
+            Description::Magnet(magnet) => magnet.web_seeds.clone(),
+            Description::Metainfo(metainfo) => metainfo.web_seeds().to_vec(),
         };
+        let mut tiers: BTreeMap<u8, Vec<String>> = BTreeMap::new();
+        for tracker in self.trackers.iter() {
+            tiers.entry(tracker.tier).or_default().push(tracker.url.clone());
+        }
         let unfinished = |begun: &Begun<_>| Some(Unfinished::new(begun.piece().get(), &begun.written()?));
         Resume {
             name: self.name().to_owned(),
@@ -162,7 +163,7 @@ impl Torrent {
             file_priorities: self.file_priorities.clone(),
             peers: self.peers_to_remember(),
             banned_peers: self.candidates.banned().map(|(ip, _)| ip).take(MOST_BANS).collect(),
-            trackers,
+            trackers: tiers.into_values().collect(),
             web_seeds,
             paused: self.paused,
             sequential_download: self.picker.is_sequential(),
