@@ -281,8 +281,8 @@ impl AddTorrent {
         }
     }
 
-    /// The torrent as it was when `resume` was made (libtorrent's `read_resume_data`): its folder, peers, bans and priorities, and
-    /// whether it was paused. Where the record has the metadata of a link, the torrent begins with it.
+    /// The torrent as it was when `resume` was made (libtorrent's `read_resume_data`): its folder, peers, web seeds, bans and
+    /// priorities, and whether it was paused. Where the record has the metadata of a link, the torrent begins with it.
     ///
     /// Before the session gets it, [`Resume::opened`] should be written down: see [`crate::metainfo::resume`].
     pub fn from_resume(description: impl Into<Description>, resume: Resume) -> Self {
@@ -292,6 +292,7 @@ impl AddTorrent {
             save_path: Some(resume.save_path.clone().into()),
             paused: resume.paused,
             peers: peers.collect(),
+            web_seeds: resume.web_seeds.clone(),
             file_priorities: resume.file_priorities.clone(),
             piece_priorities: resume.piece_priorities.clone(),
             banned_peers: resume.banned_peers.clone(),

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use pilotfish::alert::AlertKind;
-use pilotfish::command::{AddTorrent, Answer, Command};
+use pilotfish::command::{AddTorrent, Answer, Command, SaveResumeFlags};
 use pilotfish::ip_filter::{Access, IpFilter, Rule};
 use pilotfish::settings::Settings;
 use pilotfish_plugin::{ConnectionType, TorrentHandle};
@@ -497,6 +497,23 @@ fn web_seeds_come_and_go_while_a_torrent_runs() {
     assert_eq!(leech.sim.status(leech.node, torrent).num_peers, 0);
     leech.sim.command(leech.node, Command::AddUrlSeed { torrent, url: url(server, "/"), kind });
     leech.finish();
+}
+
+#[test]
+fn web_seeds_that_were_added_by_hand_are_remembered_and_those_of_redirects_are_not() {
+    let (mut sim, content) = (Sim::new(29), file());
+    let there = sim.serve(2, |_| WebReply::refusal("500 Oh"));
+    let target = url(there, "/x");
+    let server = sim.serve(1, move |_| WebReply::moved(&target));
+    let mut leech = Leech::new(sim, content.clone(), &[]);
+    let (torrent, kind) = (leech.torrent, ConnectionType::URL_SEED);
+    leech.sim.command(leech.node, Command::AddUrlSeed { torrent, url: url(server, "/y"), kind });
+    leech.sim.run_for(SECOND);
+    assert!(!leech.sim.requests_to(there).is_empty());
+    let resume = leech.sim.resume_data(leech.node, torrent, SaveResumeFlags::NONE).unwrap();
+    assert_eq!(resume.web_seeds, [url(server, "/y")]);
+    let again = AddTorrent::from_resume(content.metainfo, *resume);
+    assert_eq!(again.web_seeds, [url(server, "/y")]);
 }
 
 #[test]

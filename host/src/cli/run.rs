@@ -217,10 +217,12 @@ fn ask(plan: &Plan<'_>, torrent: Description, records: &Records) -> Result<Asked
     let resume = resume.map(|resume| if plan.options.recheck { resume.without_pieces() } else { *resume });
     let known = resume.iter().flat_map(|resume| &resume.peers);
     peers.extend(known.map(|peer| (*peer, PeerSource::RESUME_DATA)));
+    let mut web_seeds = plan.web_seeds.to_vec();
+    web_seeds.extend(resume.iter().flat_map(|resume| resume.web_seeds.clone()));
     let add = AddTorrent {
         save_path: Some(folder),
         peers,
-        web_seeds: plan.web_seeds.to_vec(),
+        web_seeds,
         file_priorities,
         resume: resume.map(Box::new),
         ..AddTorrent::new(torrent)

@@ -3,11 +3,12 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
+use pilotfish_plugin::ConnectionType;
 
 use super::{Begun, Priority, Torrent};
 use crate::command::{SaveResumeFlags, Ticket};
 use crate::metainfo::resume::{Look, Stamps, Unfinished};
-use crate::metainfo::{Description, InfoHashes, PieceIndex, Resume};
+use crate::metainfo::{InfoHashes, PieceIndex, Resume};
 
 /// The most peers that are written down.
 const MOST_PEERS: usize = 100;
@@ -140,10 +141,8 @@ impl Torrent {
         let open = if closed { Vec::new() } else { vec![stamps.at] };
         let priorities: Vec<u8> = pieces().map(|piece| self.picker.priority(piece).get()).collect();
         let usual = priorities.iter().all(|priority| *priority == Priority::DEFAULT.get());
-        let web_seeds = match &self.description {
-            Description::Magnet(magnet) => magnet.web_seeds.clone(),
-            Description::Metainfo(metainfo) => metainfo.web_seeds().to_vec(),
-        };
+        // Those that were added by hand, too.
+        let web_seeds = self.web_seeds.urls(ConnectionType::URL_SEED).map(str::to_owned).collect();
         let mut tiers: BTreeMap<u8, Vec<String>> = BTreeMap::new();
         for tracker in self.trackers.iter() {
             tiers.entry(tracker.tier).or_default().push(tracker.url.clone());
