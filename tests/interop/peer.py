@@ -12,6 +12,7 @@ import time
 import libtorrent as lt
 
 NOTED = lt.alert.category_t.status_notification | lt.alert.category_t.error_notification
+NOTED |= lt.alert.category_t.dht_notification
 NOTED |= lt.alert.category_t.connect_notification | lt.alert.category_t.storage_notification
 
 
@@ -93,14 +94,27 @@ def tell(alert, unwritten):
         say("alert", what=alert.what(), message=alert.message())
 
 
+def enter_dht(ses, unwritten, over):
+    """Waits until the DHT is entered: who is added before is not looked for in it at once, but after a quarter of an hour."""
+    while not over.is_set():
+        ses.wait_for_alert(100)
+        alerts = ses.pop_alerts()
+        for alert in alerts:
+            tell(alert, unwritten)
+        if any(isinstance(alert, lt.dht_bootstrap_alert) for alert in alerts):
+            return
+
+
 def main():
     args = options()
     over = threading.Event()
     threading.Thread(target=lambda: (sys.stdin.read(), over.set()), daemon=True).start()
     ses = session(args.listen, args.dht_node)
+    unwritten = set()
+    if args.dht_node:
+        enter_dht(ses, unwritten, over)
     for torrent in args.torrents:
         add(ses, torrent, args)
-    unwritten = set()
     deadline = time.monotonic() + args.limit
     while not over.is_set() and time.monotonic() < deadline:
         ses.wait_for_alert(100)
