@@ -423,12 +423,19 @@ pub(super) async fn run(driver: &RefCell<Driver>) -> End {
         if let Some(at) = next.filter(|at| sleep.deadline() != (*at).into()) {
             sleep.as_mut().reset(at.into());
         }
+        // The runtime's clock has milliseconds only: it would sleep one until this very moment.
+        let due = next.is_some_and(|at| at <= Instant::now());
+        let expired = async {
+            if !due {
+                sleep.as_mut().await;
+            }
+        };
         tokio::select! {
             () = signals.broken.notified() => return End::Broken,
             // Something may be left of the turn before.
             () = signals.look.notified() => driver.borrow_mut().turn(|_| ()),
             () = post.arrived() => driver.borrow_mut().turn(Driver::deliver),
-            () = &mut sleep, if next.is_some() => driver.borrow_mut().turn(|driver| driver.handle(Input::Timeout)),
+            () = expired, if next.is_some() => driver.borrow_mut().turn(|driver| driver.handle(Input::Timeout)),
         }
         // Sockets come first, also if the next deadline has come or there is more mail.
         tokio::task::yield_now().await;
