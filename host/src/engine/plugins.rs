@@ -1,7 +1,7 @@
 //! Plugins come, are attached, fail, and go.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering, fence};
 
 use pilotfish_plugin::rt::abi_stable::std_types::ROption;
 use pilotfish_plugin::rt::{
@@ -56,9 +56,20 @@ pub(super) struct Mail {
 impl Mail {
     /// Something was posted. Any thread. Posts between two deliveries wake the network thread once.
     pub(super) fn post(&self) {
-        if !self.waiting.swap(true, Ordering::AcqRel) {
+        // What was posted is seen by whoever takes the mark away after this look at it; threads that post at once only
+        // read it, and do not take it from each other's caches.
+        fence(Ordering::SeqCst);
+        if !self.waiting.load(Ordering::Relaxed) && !self.waiting.swap(true, Ordering::AcqRel) {
             (self.waker)();
         }
+    }
+
+    /// Whether something was posted since the last time.
+    fn take(&self) -> bool {
+        let posted = self.waiting.load(Ordering::Relaxed) && self.waiting.swap(false, Ordering::AcqRel);
+        // Before the messages are looked at: see `post`.
+        fence(Ordering::SeqCst);
+        posted
     }
 }
 
@@ -172,7 +183,7 @@ impl Engine {
         let Self { state, chains } = self;
         let mut more = false;
         for i in 0..state.plugins.len() {
-            if !state.plugins[i].mail.waiting.swap(false, Ordering::AcqRel) {
+            if !state.plugins[i].mail.take() {
                 continue;
             }
             let id = PluginId(u32::try_from(i).unwrap_or(u32::MAX));
