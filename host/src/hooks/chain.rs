@@ -70,10 +70,8 @@ impl<K: Kind> Chain<K> {
     pub fn push(&mut self, plugin: PluginId, object: K::Object) {
         let hooks = K::set(&object);
         self.union |= hooks;
-        if self.links.is_empty() {
-            // One is what most chains stay at, and there are as many chains as torrents and connections.
-            self.links.reserve_exact(1);
-        }
+        // Chains are short and stay as they are, and there are as many as torrents and connections.
+        self.links.reserve_exact(1);
         self.links.push(Link { object, plugin, hooks, retired: false, fragments: false });
     }
 

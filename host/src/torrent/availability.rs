@@ -78,16 +78,15 @@ pub(super) enum Order {
 /// rarity and, for sets that are nearly empty, for every 4096 pieces; a shelf has as many sets as there are rarities.
 #[derive(Clone, Debug)]
 pub(super) struct Availability {
+    /// Empty as long as all would be zero: most torrents idle, and have seeds at most.
     counts: Vec<u32>,
     places: Vec<Option<Place>>,
     /// Peers that have everything and are counted here instead of at every piece.
     seeds: u32,
     peers: u32,
-    /// By [`Place::shelf`]; those of most places are never used.
-    shelves: [Option<Box<Shelf>>; SHELVES],
+    /// With [`Place::shelf`]; those of most places are never used.
+    shelves: Vec<(usize, Shelf)>,
 }
-
-const SHELVES: usize = (Priority::TOP.0 as usize + 1) * 2;
 
 #[derive(Clone, Debug, Default)]
 struct Shelf {
@@ -99,17 +98,17 @@ impl Availability {
     /// No peers; no piece has a place.
     pub(super) fn new(num_pieces: u32) -> Self {
         Self {
-            counts: vec![0; num_pieces as usize],
+            counts: Vec::new(),
             places: vec![None; num_pieces as usize],
             seeds: 0,
             peers: 0,
-            shelves: Default::default(),
+            shelves: Vec::new(),
         }
     }
 
     /// How many peers have the piece; 0 for a piece that does not exist.
     pub(super) fn of(&self, piece: u32) -> u32 {
-        self.counts.get(piece as usize).map_or(0, |count| count + self.seeds)
+        self.count(piece).map_or(0, |count| count + self.seeds)
     }
 
     /// How many peers there are.
@@ -151,32 +150,32 @@ impl Availability {
         if self.seeds > 0 {
             self.seeds -= 1;
         } else {
-            (0..self.counts.len() as u32).for_each(|piece| self.peer_lost(piece));
+            (0..self.places.len() as u32).for_each(|piece| self.peer_lost(piece));
         }
     }
 
     /// A peer got one more piece. O(1).
     pub(super) fn peer_has(&mut self, piece: u32) {
-        if let Some(&count) = self.counts.get(piece as usize) {
+        if let Some(count) = self.count(piece) {
             self.recount(piece, count + 1);
         }
     }
 
     /// A peer has one piece less. O(1), or O(pieces) if it was counted among the seeds.
     pub(super) fn peer_lost(&mut self, piece: u32) {
-        match self.counts.get(piece as usize) {
+        match self.count(piece) {
             Some(0) if self.seeds > 0 => {
                 self.count_a_seed_piecewise();
                 self.recount(piece, 0);
             }
-            Some(&count) => self.recount(piece, count.saturating_sub(1)),
+            Some(count) => self.recount(piece, count.saturating_sub(1)),
             None => {}
         }
     }
 
     /// Puts a piece where it belongs now, or nowhere. O(1).
     pub(super) fn put(&mut self, piece: u32, place: Option<Place>) {
-        let Some(&count) = self.counts.get(piece as usize) else { return };
+        let Some(count) = self.count(piece) else { return };
         let before = std::mem::replace(&mut self.places[piece as usize], place);
         if before == place {
             return;
@@ -195,8 +194,9 @@ impl Availability {
 
     /// How many pieces stand in that stage, of any priority.
     pub(super) fn len(&self, stage: Stage) -> u32 {
-        let places = Priority::descending().map(|priority| Place { priority, stage });
-        places.filter_map(|place| self.shelves[place.shelf()].as_ref()).map(|shelf| shelf.all.len).sum()
+        let shelves =
+            self.shelves.iter().filter(|(number, _)| number % 2 == usize::from(stage == Stage::Begun));
+        shelves.map(|(_, shelf)| shelf.all.len).sum()
     }
 
     /// The pieces of one place that a peer has. Pieces of one rank come in the order of their numbers, beginning at
@@ -208,7 +208,8 @@ impl Availability {
         has: &'a Bitfield,
         start: u32,
     ) -> impl Iterator<Item = u32> + 'a {
-        let sets = match (&self.shelves[place.shelf()], order) {
+        let shelf = self.shelves.iter().find(|(number, _)| *number == place.shelf());
+        let sets = match (shelf.map(|(_, shelf)| shelf), order) {
             (None, _) => &[],
             (Some(shelf), Order::RarestFirst) => &shelf.by_count[..],
             (Some(shelf), Order::ByNumber) => std::slice::from_ref(&shelf.all),
@@ -217,10 +218,26 @@ impl Availability {
     }
 
     fn shelf(&mut self, place: Place) -> &mut Shelf {
-        self.shelves[place.shelf()].get_or_insert_default()
+        let number = place.shelf();
+        let known = self.shelves.iter().position(|(other, _)| *other == number);
+        let at = known.unwrap_or_else(|| {
+            self.shelves.reserve_exact(1);
+            self.shelves.push((number, Shelf::default()));
+            self.shelves.len() - 1
+        });
+        &mut self.shelves[at].1
+    }
+
+    /// How many peers have the piece, those aside that have everything.
+    fn count(&self, piece: u32) -> Option<u32> {
+        let exists = (piece as usize) < self.places.len();
+        exists.then(|| self.counts.get(piece as usize).copied().unwrap_or(0))
     }
 
     fn recount(&mut self, piece: u32, count: u32) {
+        if self.counts.is_empty() {
+            self.counts = vec![0; self.places.len()];
+        }
         let before = std::mem::replace(&mut self.counts[piece as usize], count);
         if let Some(place) = self.places[piece as usize] {
             let shelf = self.shelf(place);
@@ -232,8 +249,9 @@ impl Availability {
     /// One of the seeds is about to have less than everything.
     fn count_a_seed_piecewise(&mut self) {
         self.seeds -= 1;
+        self.counts.resize(self.places.len(), 0);
         self.counts.iter_mut().for_each(|count| *count += 1);
-        for shelf in self.shelves.iter_mut().flatten() {
+        for (_, shelf) in &mut self.shelves {
             shelf.by_count.insert(0, PieceSet::default());
         }
     }
@@ -245,18 +263,17 @@ impl Availability {
 
     #[cfg(test)]
     pub(super) fn check(&self) {
-        for (index, shelf) in self.shelves.iter().enumerate() {
-            let Some(shelf) = shelf else { continue };
+        for (number, shelf) in &self.shelves {
             let counted: u32 = shelf.by_count.iter().map(|set| set.len).sum();
-            let placed = self.places.iter().flatten().filter(|place| place.shelf() == index).count();
+            let placed = self.places.iter().flatten().filter(|place| place.shelf() == *number).count();
             assert_eq!((counted, shelf.all.len), (placed as u32, placed as u32));
         }
         for (piece, place) in (0..).zip(&self.places) {
             let Some(place) = place else { continue };
-            let shelf =
-                self.shelves[place.shelf()].as_ref().expect("a piece stands on a shelf that is there");
+            let shelf = self.shelves.iter().find(|(number, _)| *number == place.shelf());
+            let (_, shelf) = shelf.expect("a piece stands on a shelf that is there");
             assert!(shelf.all.contains(piece));
-            assert!(shelf.by_count[self.counts[piece as usize] as usize].contains(piece));
+            assert!(shelf.by_count[self.count(piece).unwrap_or(0) as usize].contains(piece));
         }
     }
 }

@@ -69,8 +69,9 @@ pub struct Picker<P> {
     geometry: Geometry,
     had: Bitfield,
     wanted: Bitfield,
+    /// Empty as long as all are the default.
     priorities: Vec<Priority>,
-    /// For each piece its index in `begun`, or [`NOT_BEGUN`].
+    /// For each piece its index in `begun`, or [`NOT_BEGUN`]; empty before the first is begun, and after the last is had.
     slots: Vec<u32>,
     begun: Vec<Begun<P>>,
     availability: Availability,
@@ -93,8 +94,8 @@ impl<P: Copy + Eq + Hash + Debug> Picker<P> {
             geometry,
             had: Bitfield::new(pieces),
             wanted: Bitfield::full(pieces),
-            priorities: vec![Priority::DEFAULT; pieces as usize],
-            slots: vec![NOT_BEGUN; pieces as usize],
+            priorities: Vec::new(),
+            slots: Vec::new(),
             begun: Vec::new(),
             availability: Availability::new(pieces),
             current: FxHashMap::default(),
@@ -169,6 +170,9 @@ impl<P: Copy + Eq + Hash + Debug> Picker<P> {
             self.bytes_left -= u64::from(self.geometry.piece_size(piece));
         }
         self.shelve(piece);
+        if self.is_seed() {
+            self.slots = Vec::new();
+        }
     }
 
     /// The piece has the wrong hash, or could not be written: all its blocks are free again. Its contributors are
@@ -223,6 +227,7 @@ impl<P: Copy + Eq + Hash + Debug> Picker<P> {
 
     fn begin(&mut self, piece: PieceIndex) -> &mut Begun<P> {
         let slot = self.slot(piece).unwrap_or_else(|| {
+            self.slots.resize(self.geometry.num_pieces() as usize, NOT_BEGUN);
             self.slots[piece.as_usize()] = self.begun.len() as u32;
             self.begun.push(Begun::new(piece, self.geometry.blocks_in(piece)));
             self.begun.len() - 1
@@ -250,7 +255,7 @@ impl<P: Copy + Eq + Hash + Debug> Picker<P> {
 
     /// Puts the piece where its state says. O(1); to be called after every change.
     fn shelve(&mut self, piece: PieceIndex) {
-        let priority = self.priorities[piece.as_usize()];
+        let priority = self.priority(piece);
         let stage = match self.begun_piece(piece) {
             None => Some(Stage::Open),
             Some(begun) if begun.free() > 0 => Some(Stage::Begun),
@@ -313,12 +318,15 @@ impl<P: Copy + Eq + Hash + Debug> Picker<P> {
 
     /// How much the piece is wanted.
     pub fn priority(&self, piece: PieceIndex) -> Priority {
-        self.priorities[piece.as_usize()]
+        self.priorities.get(piece.as_usize()).copied().unwrap_or_default()
     }
 
     /// Wants the piece more or less. With [`Priority::NEVER`] no more of it is asked for; what was asked for may come.
     pub fn set_priority(&mut self, piece: PieceIndex, priority: Priority) {
-        self.priorities[piece.as_usize()] = priority;
+        if priority != self.priority(piece) {
+            self.priorities.resize(self.geometry.num_pieces() as usize, Priority::DEFAULT);
+            self.priorities[piece.as_usize()] = priority;
+        }
         if priority == Priority::NEVER {
             if self.wanted.clear(piece.get()) {
                 self.bytes_left -= u64::from(self.geometry.piece_size(piece));

@@ -46,13 +46,14 @@ pub fn create_ut_metadata_plugin(
         return None;
     }
     let limit = cx.session().setting("max_metadata_size").and_then(|limit| limit.parse().ok());
-    let shared = Shared { limit: limit.unwrap_or(DEFAULT_LIMIT), ..Shared::default() };
-    Some(TorrentBox::new(UtMetadata { shared: Rc::new(RefCell::new(shared)) }))
+    Some(TorrentBox::new(UtMetadata { limit: limit.unwrap_or(DEFAULT_LIMIT), shared: None }))
 }
 
 /// On one torrent.
 struct UtMetadata {
-    shared: Rc<RefCell<Shared>>,
+    limit: usize,
+    /// There from the first connection on: most torrents of a large session have none.
+    shared: Option<Rc<RefCell<Shared>>>,
 }
 
 /// What a torrent's connections share.
@@ -73,17 +74,21 @@ struct Shared {
 #[hooks]
 impl TorrentPlugin for UtMetadata {
     fn new_connection(&mut self, _: &mut TorrentContext<'_>, _: PeerHandle, _: Attach) -> Option<PeerBox> {
-        Some(PeerBox::new(peer::OnPeer::new(self.shared.clone())))
+        let fresh = || Rc::new(RefCell::new(Shared { limit: self.limit, ..Shared::default() }));
+        Some(PeerBox::new(peer::OnPeer::new(self.shared.get_or_insert_with(fresh).clone())))
     }
 
     fn on_metadata(&mut self, _: &mut TorrentContext<'_>) {
-        let mut shared = self.shared.borrow_mut();
+        let Some(shared) = &self.shared else { return };
+        let mut shared = shared.borrow_mut();
         shared.assemblies.clear();
         shared.offered = None;
     }
 
     fn on_metadata_failed(&mut self, cx: &mut TorrentContext<'_>) {
-        self.shared.borrow_mut().failed(cx.now());
+        if let Some(shared) = &self.shared {
+            shared.borrow_mut().failed(cx.now());
+        }
     }
 }
 
