@@ -20,6 +20,9 @@ use pilotfish_tests::sim::Content;
 
 const TORRENTS: u64 = 10_000;
 const PEERS: u32 = 2_000;
+/// What one of them may take beyond its metadata, in bytes.
+const TORRENT_LIMIT: u64 = 2 << 10;
+const PEER_LIMIT: u64 = 4 << 10;
 /// How long the use of the processor is watched.
 const WATCH: Duration = Duration::from_secs(10);
 /// Nothing takes so long.
@@ -31,7 +34,7 @@ fn main() {
         Some("torrents") => torrents(),
         Some("peers") => peers(),
         _ => {
-            title("What idles", &["bytes each", "µs CPU/s each", "CPU of a core"]);
+            title("What idles", &["bytes each", "to the limit", "µs CPU/s each", "CPU of a core"]);
             for part in ["torrents", "peers"] {
                 let program = std::env::current_exe().unwrap();
                 assert!(Command::new(program).arg(part).status().unwrap().success());
@@ -57,7 +60,7 @@ fn torrents() {
             assert!(Instant::now() < deadline, "it is checked for ever");
         }
     }
-    print("a torrent without peers", resident_bytes() - before, TORRENTS);
+    print("a torrent without peers", resident_bytes() - before, TORRENTS, TORRENT_LIMIT);
     session.shutdown();
 }
 
@@ -93,7 +96,7 @@ fn peers() {
     while connected(&session, torrent) < PEERS {
         assert!(Instant::now() < deadline, "{} peers are connected", connected(&session, torrent));
     }
-    print("a peer that is not interesting", resident_bytes() - before, PEERS.into());
+    print("a peer that is not interesting", resident_bytes() - before, PEERS.into(), PEER_LIMIT);
     assert_eq!(connected(&session, torrent), PEERS, "they stayed");
     session.shutdown();
 }
@@ -102,12 +105,13 @@ fn connected(session: &Session, torrent: TorrentHandle) -> u32 {
     session.status(torrent).unwrap().map_or(0, |status| status.num_peers)
 }
 
-fn print(name: &str, bytes: u64, count: u64) {
+fn print(name: &str, bytes: u64, count: u64, limit: u64) {
     let before = thread_seconds("pilotfish-net");
     thread::sleep(WATCH);
     let share = (thread_seconds("pilotfish-net") - before) / WATCH.as_secs_f64();
     let cells = [
         format!("{}", bytes / count),
+        format!("{:.2}x", bytes as f64 / (count * limit) as f64),
         format!("{:.2}", share * 1e6 / count as f64),
         format!("{:.2} %", share * 100.0),
     ];

@@ -64,10 +64,11 @@ fn throughput() {
         (format!("{threads} posting"), Box::new(move || per_second(remote, came, threads)))
     };
     let series = alternate(ROUNDS, vec![variant(1), variant(4)]);
-    title("Messages posted and delivered, million a second", &["median", "best"]);
-    for series in &series {
-        let best = series.figures.iter().copied().fold(0.0, f64::max);
-        row(&series.name, &[format!("{:.2}", series.median() / 1e6), format!("{:.2}", best / 1e6)]);
+    title("Messages posted and delivered, million a second", &["median", "best", "to one thread"]);
+    for one in &series {
+        let best = one.figures.iter().copied().fold(0.0, f64::max);
+        let ratio = format!("{:.2}x", one.median() / series[0].median());
+        row(&one.name, &[format!("{:.2}", one.median() / 1e6), format!("{:.2}", best / 1e6), ratio]);
     }
     session.shutdown();
 }
@@ -111,8 +112,11 @@ fn delay() {
     let (leech, leech_alerts, _) = start();
     let (delays, came) = channel();
     let remote = plug(&leech, "delays", Delays(delays));
-    title("Time from post to delivery, µs, at a thousand posts a second", &["median", "99 %", "most"]);
-    print_delays("while idle", &remote, &came, DELAYS, || false);
+    title(
+        "Time from post to delivery, µs, at a thousand posts a second",
+        &["median", "99 %", "most", "to idle"],
+    );
+    let idle = print_delays("while idle", None, &remote, &came, || ());
 
     let torrent =
         AddTorrent { save_path: Some(there.path().into()), ..AddTorrent::new(content.metainfo.clone()) };
@@ -120,7 +124,7 @@ fn delay() {
     wait(&seed_alerts, |alert| matches!(alert, AlertKind::TorrentFinished { .. }));
     let mut downloads = 0;
     let mut torrent = download(&leech, &content, here.path(), address);
-    print_delays("while downloading at full speed", &remote, &came, DELAYS, || {
+    print_delays("while downloading at full speed", Some(idle), &remote, &came, || {
         // The same data again and again.
         if leech.status(torrent).unwrap().is_some_and(|status| status.is_finished()) {
             leech.remove_torrent(torrent, true);
@@ -128,32 +132,31 @@ fn delay() {
             torrent = download(&leech, &content, here.path(), address);
             downloads += 1;
         }
-        true
     });
     println!("  ({downloads} times {} MiB meanwhile)", content.layout().geometry().total() >> 20);
     leech.shutdown();
     seed.shutdown();
 }
 
-/// Posts once a period until so many have come, and has `meanwhile` look after the load.
+/// Posts once a period until enough have come, and has `meanwhile` look after the load. Answers the median.
 fn print_delays(
     name: &str,
+    idle: Option<f64>,
     remote: &Remote<Instant>,
     came: &Receiver<Duration>,
-    count: usize,
-    mut meanwhile: impl FnMut() -> bool,
-) {
+    mut meanwhile: impl FnMut(),
+) -> f64 {
     let poster = {
         let remote = remote.clone();
         thread::spawn(move || {
-            for _ in 0..count {
+            for _ in 0..DELAYS {
                 post(&remote, Instant::now());
                 thread::sleep(PERIOD);
             }
         })
     };
     let mut figures = Vec::new();
-    while figures.len() < count {
+    while figures.len() < DELAYS {
         figures
             .extend(came.recv_timeout(Duration::from_millis(20)).map(|delay| delay.as_nanos() as f64 / 1e3));
         if figures.len() % 50 == 0 {
@@ -162,8 +165,11 @@ fn print_delays(
     }
     poster.join().unwrap();
     figures.sort_by(f64::total_cmp);
-    let cells = [median(&figures), figures[figures.len() * 99 / 100], figures[figures.len() - 1]];
-    row(name, &cells.map(|figure| format!("{figure:.0}")));
+    let median = median(&figures);
+    let cells = [median, figures[figures.len() * 99 / 100], figures[figures.len() - 1]];
+    let ratio = format!("{:.2}x", median / idle.unwrap_or(median));
+    row(name, &[&cells.map(|figure| format!("{figure:.0}"))[..], &[ratio]].concat());
+    median
 }
 
 fn start() -> (Session, Alerts, SocketAddr) {
