@@ -19,7 +19,8 @@ const LIMIT: Duration = Duration::from_secs(120);
 const NAME: &[u8] = b"BitTorrent protocol";
 
 fn with(in_enc_policy: EncPolicy, out_enc_policy: EncPolicy, allowed_enc_level: EncLevel) -> Settings {
-    Settings { in_enc_policy, out_enc_policy, allowed_enc_level, ..talkative() }
+    // Nobody is to find anybody but whom it is told of.
+    Settings { in_enc_policy, out_enc_policy, allowed_enc_level, enable_dht: false, ..talkative() }
 }
 
 /// Two nodes whose wire is tapped, one of which calls the other.
