@@ -12,7 +12,6 @@ mod dht;
 mod download;
 mod interruption;
 mod magnets;
-mod mainline;
 mod peers;
 mod plugins;
 mod process;
