@@ -10,6 +10,7 @@ mod chatty;
 mod cipher;
 mod krpc;
 mod mischief;
+mod mse;
 mod remote;
 mod resume;
 mod tracker;
@@ -31,6 +32,7 @@ const TARGETS: &[(&str, Run)] = &[
     ("krpc", krpc::run),
     ("web_seed", web_seed::run),
     ("resume", resume::run),
+    ("mse", mse::run),
 ];
 
 /// What a run was.
