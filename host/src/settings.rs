@@ -256,6 +256,8 @@ settings! {
     proxy_password: String = String::new(), 0..=255;
     /// Whether the proxy looks names up, so that they are not looked up here.
     proxy_hostnames: bool = true;
+    /// Whether peers and web seeds are connected to through the proxy. Trackers are not told where we listen then.
+    proxy_peer_connections: bool = true;
     /// Whether trackers are reached through the proxy. Those that speak UDP are not reached at all then.
     proxy_tracker_connections: bool = true;
 

@@ -1,5 +1,10 @@
 //! What trackers answer, over HTTP and UDP: right, damaged, or made up.
 
+use std::io;
+use std::net::SocketAddr;
+
+use bytes::Bytes;
+use pilotfish::engine::{FetchError, FetchToken, Fetched, Input, LookupToken};
 use pilotfish::wire::tracker::{
     AnnounceReply, LONGEST_TEXT, LONGEST_WAIT, MOST_PEERS, TrackerUrl, http, udp,
 };
@@ -58,6 +63,61 @@ pub(crate) fn run(seed: u64) -> Told {
         let _ = TrackerUrl::parse(&url).map(|url| url.scrape());
     }
     Told { steps: ANSWERS, hooks: 0 }
+}
+
+/// What an engine waits for from its trackers.
+#[derive(Default)]
+pub(crate) struct Trackers {
+    pub(crate) fetches: Vec<FetchToken>,
+    pub(crate) lookups: Vec<LookupToken>,
+    /// What it sent by UDP.
+    pub(crate) packets: Vec<(SocketAddr, Bytes)>,
+}
+
+impl Trackers {
+    /// Something that it waits for.
+    pub(crate) fn input(&mut self, rng: &mut StdRng) -> Option<Input> {
+        if let Some(lookup) = self.lookups.pop() {
+            let addresses = match rng.random_range(0..4) {
+                0 => Err(io::ErrorKind::NotFound.into()),
+                _ => Ok((0..rng.random_range(1..20_u8)).map(|n| [10, 88, 0, n].into()).collect()),
+            };
+            return Some(Input::Resolved { lookup, addresses });
+        }
+        let fetch = self.fetches.pop()?;
+        let result = match rng.random_range(0..5) {
+            0 => Err(FetchError::Silent),
+            1 => Ok(Fetched { status: rng.random_range(100..600), body: Bytes::new() }),
+            2 => Ok(Fetched { status: 200, body: answer(rng) }),
+            _ => {
+                let peers = random_bytes(rng, 200);
+                let body =
+                    [format!("d8:intervali60e5:peers{}:", peers.len()).as_bytes(), &peers, b"e"].concat();
+                Ok(Fetched { status: 200, body: body.into() })
+            }
+        };
+        Some(Input::Fetched { fetch, result })
+    }
+
+    /// An answer to one of the last packets, or to none.
+    pub(crate) fn packet(&mut self, rng: &mut StdRng) -> Option<(SocketAddr, Vec<u8>)> {
+        let (to, asked) = self.packets.pop()?;
+        self.packets.truncate(20);
+        let action = if rng.random_bool(0.7) { *asked.get(11)? } else { rng.random_range(0..5) };
+        let mut packet = [&[0, 0, 0, action][..], asked.get(12..16)?].concat();
+        packet.extend(random_bytes(rng, 300));
+        if rng.random_bool(0.2) {
+            damage(rng, &mut packet);
+        }
+        Some((to, packet))
+    }
+}
+
+fn answer(rng: &mut StdRng) -> Bytes {
+    let mut body = Vec::new();
+    dictionary(rng, &mut body, 0);
+    damage(rng, &mut body);
+    body.into()
 }
 
 /// Nothing in an answer is out of bounds, whoever wrote it.

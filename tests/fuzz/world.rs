@@ -25,6 +25,7 @@ use crate::Told;
 use crate::chatty::{Chatty, Shared};
 use crate::mischief;
 use crate::remote::Remote;
+use crate::tracker::Trackers;
 
 /// Steps of chaos in a run.
 const STEPS: std::ops::Range<usize> = 100..1_500;
@@ -53,6 +54,7 @@ pub(crate) struct World {
     /// Connections in the chaos.
     most: usize,
     rested: bool,
+    trackers: Trackers,
     /// How often plugins do something in every hook.
     storms: f64,
 }
@@ -67,7 +69,13 @@ struct Link {
 fn contents() -> &'static [Content] {
     static CONTENTS: LazyLock<Vec<Content>> = LazyLock::new(|| {
         let folder = Content::folder(1, &[100_000, 0, 77_777], 32_768);
-        vec![folder, Content::random(2, 300_000, 65_536), Content::random(3, 20_000, 16_384)]
+        let trackers: &[&[&str]] =
+            &[&["http://a/announce", "udp://b:80/announce"], &["udp://c:80", "http://d/x"]];
+        vec![
+            folder,
+            Content::tracked(2, 300_000, 65_536, trackers),
+            Content::tracked(3, 20_000, 16_384, trackers),
+        ]
     });
     &CONTENTS
 }
@@ -131,11 +139,13 @@ impl World {
             numbers: 0,
             most,
             rested: false,
+            trackers: Trackers::default(),
             storms: 0.002,
         };
         for name in ["first", "second", "third"] {
             world.add_plugin(name);
         }
+        world.handle(Input::Listening(local()));
         contents().iter().for_each(|content| world.add(content));
         world
     }
@@ -192,7 +202,8 @@ impl World {
             }
             80..=86 => self.incoming(),
             87..=90 => self.random_command(),
-            91..=93 => self.resolve(),
+            91 | 92 => self.resolve(),
+            93 => self.answer_tracker(),
             94 | 95 => self.break_link(),
             96 | 97 => self.vex_disk(),
             _ => self.bogus(),
@@ -344,6 +355,18 @@ impl World {
         self.handle(Input::Connected { peer, local: local() });
     }
 
+    /// A tracker answers, or somebody in its name, or its name is looked up.
+    fn answer_tracker(&mut self) {
+        if let Some(input) = self.trackers.input(&mut self.rng) {
+            self.handle(input);
+        }
+        if let Some((from, packet)) = self.trackers.packet(&mut self.rng) {
+            self.refill();
+            self.engine.datagram(from, &packet, self.now);
+            self.settle();
+        }
+    }
+
     fn break_link(&mut self) {
         let Some(peer) = self.some_link().filter(|peer| !self.connecting.contains(peer)) else { return };
         let operation = if self.rng.random() { SocketOperation::Read } else { SocketOperation::Write };
@@ -472,8 +495,11 @@ impl World {
                 self.torrents.push(torrent);
             }
             Output::Answer(_, Answer::Status(status)) => self.status = status.map(|status| *status),
-            Output::Answer(..) | Output::Datagram { .. } | Output::Resolve { .. } => {}
-            Output::Fetch { .. } | Output::CancelFetch(_) => {}
+            Output::Fetch { fetch, .. } => self.trackers.fetches.push(fetch),
+            Output::CancelFetch(fetch) => self.trackers.fetches.retain(|other| *other != fetch),
+            Output::Resolve { lookup, .. } => self.trackers.lookups.push(lookup),
+            Output::Datagram { to, payload } => self.trackers.packets.push((to, payload)),
+            Output::Answer(..) => {}
             Output::Stopped => self.stopped = true,
         }
     }

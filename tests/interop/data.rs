@@ -23,6 +23,8 @@ pub(crate) const BLOCK: u64 = 16 << 10;
 pub(crate) struct Data {
     folder: TempDir,
     pub(crate) torrents: Vec<PathBuf>,
+    /// Whom the torrents that are made from now on name.
+    pub(crate) trackers: Vec<String>,
 }
 
 impl Data {
@@ -30,7 +32,7 @@ impl Data {
     pub(crate) fn new() -> Self {
         let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
         ["complete", "arrived"].iter().for_each(|name| fs::create_dir(folder.path().join(name)).unwrap());
-        Self { folder, torrents: Vec::new() }
+        Self { folder, torrents: Vec::new(), trackers: Vec::new() }
     }
 
     /// One torrent of one file, which does not end at the end of a piece or block.
@@ -53,6 +55,9 @@ impl Data {
         let mut create = Command::new(program::pilotfish());
         create.arg("create").arg(&root).arg("--output").arg(&torrent);
         create.args(["--piece-length", &PIECE.to_string()]).stdin(Stdio::null());
+        for tracker in &self.trackers {
+            create.args(["--tracker", tracker]);
+        }
         let output = create.output().unwrap();
         assert!(output.status.success(), "{create:?}: {}", String::from_utf8_lossy(&output.stderr));
         self.torrents.push(torrent);

@@ -3,6 +3,9 @@
 //! libtorrent is a Python package that the first test to need it installs under the target directory. Where it cannot be
 //! installed, the tests fail: an interoperability that was not tested is not there.
 //!
+//! With the feature `debian`, there are tests with programs that are Debian packages, too; where one is not installed, its tests
+//! fail and name it.
+//!
 //! `PILOTFISH_INTEROP_SIZE` changes how many bytes the plain transfers in both directions, and the one with plugins, are about.
 #![allow(clippy::unwrap_used, missing_docs, reason = "these are tests")]
 
@@ -12,10 +15,13 @@ mod dht;
 mod download;
 mod interruption;
 mod magnets;
+#[cfg(feature = "debian")]
+mod opentracker;
 mod peers;
 mod plugins;
 mod process;
 mod resume;
+mod trackers;
 mod upload;
 mod web_seeds;
 

@@ -12,7 +12,7 @@ import time
 import libtorrent as lt
 
 NOTED = lt.alert.category_t.status_notification | lt.alert.category_t.error_notification
-NOTED |= lt.alert.category_t.dht_notification
+NOTED |= lt.alert.category_t.dht_notification | lt.alert.category_t.tracker_notification
 NOTED |= lt.alert.category_t.connect_notification | lt.alert.category_t.storage_notification
 
 

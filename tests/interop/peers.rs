@@ -35,9 +35,18 @@ pub(crate) fn download(data: &Data, peers: &[&str]) -> Command {
 
 /// `pilotfish seed`, listening on `listen`; returned with its address once everything can be had from it.
 pub(crate) fn seed(data: &Data, listen: &str) -> (Process, String) {
+    seed_with(data, listen, |program| program)
+}
+
+/// The same, with more of a command line, or of an environment.
+pub(crate) fn seed_with(
+    data: &Data,
+    listen: &str,
+    more: impl FnOnce(&mut Command) -> &mut Command,
+) -> (Process, String) {
     let mut program = pilotfish("seed");
     program.args(&data.torrents).arg("--data").arg(data.complete()).args(["--listen", listen]);
-    let mut program = Process::start(&mut program, LIMIT);
+    let mut program = Process::start(more(&mut program), LIMIT);
     let address = program.wait_for("its address", |line| {
         line.alert("listen_succeeded").and_then(|fields| Some(fields["address"].as_str()?.to_owned()))
     });
@@ -109,6 +118,7 @@ pub(crate) fn leech(data: &Data, peer: &str, size: u64) -> Process {
     start(command.args(["--peer", peer]), size)
 }
 
+/// libtorrent, on torrents whose data is, or is to be, in `folder`.
 pub(crate) fn libtorrent(role: &str, data: &Data, folder: &Path, listen: &str) -> Command {
     let mut command = Command::new(venv::python());
     command.arg(concat!(env!("CARGO_MANIFEST_DIR"), "/interop/peer.py")).arg(role).args(&data.torrents);

@@ -517,6 +517,7 @@ fn a_proxy_is_asked_to_ask_and_udp_is_not_sent_around_it() {
     assert_eq!(errors(&sim, leech), [(1, "a tracker cannot be reached by UDP through a proxy".to_owned())]);
     assert!(sim.tracker_at("t.test").packets.is_empty());
     let (_, request) = &sim.fetched[0];
+    assert!(request.url.contains("&port=1&"), "nobody is told where we listen");
     let proxy = request.proxy.as_ref().unwrap();
     assert_eq!(
         (proxy.host.as_str(), proxy.port, proxy.socks, proxy.looks_up),

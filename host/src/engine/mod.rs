@@ -205,6 +205,11 @@ impl Engine {
         self.state.settings.alert_mask
     }
 
+    /// Through whom connections to peers are made, if not directly.
+    pub fn peer_proxy(&self) -> Option<Proxy> {
+        self.state.peer_proxy()
+    }
+
     /// When [`Input::Timeout`] is due.
     pub fn poll_timeout(&self) -> Option<Instant> {
         if self.state.phase == SessionPhase::Stopped { None } else { self.state.timers.next() }

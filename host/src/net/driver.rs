@@ -324,7 +324,8 @@ impl Driver {
 
     fn connect(&mut self, peer: PeerHandle, address: SocketAddr, tls: Option<Tls>) {
         let Some(this) = self.this.upgrade() else { return };
-        let task = self.spawn(peer_io::connect(this, peer, address, tls));
+        let proxy = self.engine.peer_proxy();
+        let task = self.spawn(peer_io::connect(this, peer, address, proxy, tls));
         self.links.insert(peer, Link { task, socket: None });
     }
 

@@ -21,6 +21,7 @@
 //! | `listener` | accepting connections |
 //! | `tls` | encryption of what comes from web seeds |
 //! | `udp` | datagrams |
+//! | `proxy` | connections that a proxy makes for us |
 //! | `http` | documents that are fetched by HTTP and HTTPS |
 //! | `turns` | how long turns hold the thread |
 //! | `post`, `alerts` | what comes from, and what goes to other threads |
@@ -33,6 +34,7 @@ mod http;
 mod listener;
 mod peer_io;
 mod post;
+mod proxy;
 mod tls;
 mod turns;
 mod udp;

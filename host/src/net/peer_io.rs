@@ -17,8 +17,9 @@ use tokio::net::TcpStream;
 use tokio::sync::Notify;
 
 use super::driver::Driver;
+use super::proxy;
 use super::tls::{Tls, Trust};
-use crate::engine::{SocketOperation, Tls as TlsWanted};
+use crate::engine::{Proxy, SocketOperation, Tls as TlsWanted};
 
 /// Bytes that a connection reads, or writes, before others have their turn.
 pub(super) const BUDGET: usize = 256 << 10;
@@ -161,18 +162,24 @@ pub(super) async fn connect(
     driver: Rc<RefCell<Driver>>,
     peer: PeerHandle,
     address: SocketAddr,
+    through: Option<Proxy>,
     tls: Option<TlsWanted>,
 ) {
     let trust = driver.borrow().trust.clone();
-    let connected = open(address, tls, &trust).await;
+    let connected = open(address, through, tls, &trust).await;
     let socket = driver.borrow_mut().turn(|driver| driver.connected(peer, connected));
     if let Some(socket) = socket {
         run(driver, peer, socket).await;
     }
 }
 
-async fn open(address: SocketAddr, tls: Option<TlsWanted>, trust: &Trust) -> io::Result<Socket> {
-    let stream = TcpStream::connect(address).await?;
+async fn open(
+    address: SocketAddr,
+    through: Option<Proxy>,
+    tls: Option<TlsWanted>,
+    trust: &Trust,
+) -> io::Result<Socket> {
+    let stream = proxy::connect(through, address).await?;
     let tls = match tls {
         Some(wanted) => Some(Tls::negotiate(&stream, trust, &wanted).await?),
         None => None,

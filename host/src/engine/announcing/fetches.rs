@@ -72,6 +72,11 @@ impl State {
         self.proxy().filter(|_| self.settings.proxy_tracker_connections)
     }
 
+    /// The proxy through which peers are reached.
+    pub(in crate::engine) fn peer_proxy(&self) -> Option<Proxy> {
+        self.proxy().filter(|_| self.settings.proxy_peer_connections)
+    }
+
     /// The proxy that the settings name.
     fn proxy(&self) -> Option<Proxy> {
         let settings = &self.settings;

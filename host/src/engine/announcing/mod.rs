@@ -390,8 +390,11 @@ impl State {
         })
     }
 
-    /// Where peers can reach us, on an address that will do.
+    /// Where peers can reach us, on an address that will do. Who hides behind a proxy cannot be reached.
     fn announced_port(&self, will_do: impl Fn(&SocketAddr) -> bool) -> u16 {
+        if self.peer_proxy().is_some() {
+            return NOWHERE;
+        }
         let fitting = self.listening.iter().find(|address| will_do(address));
         fitting.or(self.listening.first()).map_or(NOWHERE, SocketAddr::port)
     }
