@@ -91,6 +91,8 @@ pub enum Command {
         /// B/s; 0 is no limit.
         limit: u32,
     },
+    /// Super-seeds a torrent to the peers that come from now on, or to nobody any more.
+    SetSuperSeeding(TorrentHandle, bool),
     /// Which addresses are let in from now on; connections to others are closed.
     SetIpFilter(Arc<IpFilter>),
     /// Sets the priorities of a torrent's files, 0 (not wanted) to 7; its pieces follow.
@@ -242,6 +244,8 @@ pub struct AddTorrent {
     pub limits: TorrentLimits,
     /// URLs that serve the files over HTTP, besides those that the torrent names (BEP 19).
     pub web_seeds: Vec<String>,
+    /// Whether it is given away piece by piece once it is complete (BEP 16).
+    pub super_seeding: bool,
     /// A number that plugins can read back.
     pub userdata: Userdata,
     /// Plugins for this torrent alone, attached before those that session plugins make.
@@ -271,6 +275,7 @@ impl AddTorrent {
             peers: Vec::new(),
             limits: TorrentLimits::default(),
             web_seeds: Vec::new(),
+            super_seeding: false,
             userdata: Userdata(0),
             extensions: Vec::new(),
             check_only: false,
@@ -309,6 +314,10 @@ pub struct TorrentLimits {
     pub upload_limit: u32,
     /// The most that is received, protocol included, in B/s; 0 is no limit.
     pub download_limit: u32,
+    /// The most peers that it is uploaded to at a time; 0 is no limit.
+    pub max_uploads: u32,
+    /// The most connections at a time; 0 is no limit.
+    pub max_connections: u32,
 }
 
 /// One of the limits of a torrent.
@@ -318,6 +327,10 @@ pub enum TorrentLimit {
     Upload(u32),
     /// [`TorrentLimits::download_limit`].
     Download(u32),
+    /// [`TorrentLimits::max_uploads`].
+    Uploads(u32),
+    /// [`TorrentLimits::max_connections`].
+    Connections(u32),
 }
 
 /// A plugin that is to be registered.

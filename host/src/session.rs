@@ -407,6 +407,17 @@ impl Session {
         self.tell(Command::SetTorrentLimit(torrent, TorrentLimit::Download(limit)));
     }
 
+    /// Limits how many peers a torrent is uploaded to at a time; 0 is no limit. The setting `unchoke_slots_limit` holds besides.
+    pub fn set_max_uploads(&self, torrent: TorrentHandle, most: u32) {
+        self.tell(Command::SetTorrentLimit(torrent, TorrentLimit::Uploads(most)));
+    }
+
+    /// Limits how many connections a torrent has at a time; 0 is no limit. Those that are too many are closed. The setting
+    /// `connections_limit` holds besides.
+    pub fn set_max_connections(&self, torrent: TorrentHandle, most: u32) {
+        self.tell(Command::SetTorrentLimit(torrent, TorrentLimit::Connections(most)));
+    }
+
     /// Limits how much is sent to one peer, in B/s; 0 is no limit.
     pub fn set_peer_upload_limit(&self, peer: PeerHandle, limit: u32) {
         self.tell(Command::SetPeerLimit { peer, upload: true, limit });
@@ -415,6 +426,12 @@ impl Session {
     /// Limits how much is received from one peer, in B/s; 0 is no limit.
     pub fn set_peer_download_limit(&self, peer: PeerHandle, limit: u32) {
         self.tell(Command::SetPeerLimit { peer, upload: false, limit });
+    }
+
+    /// Gives a torrent away piece by piece (BEP 16): a peer that comes from now on is offered two rare pieces at a time. That
+    /// spreads a complete copy for little more than its size, and is slower for whoever downloads. Of use only to the first seed.
+    pub fn set_super_seeding(&self, torrent: TorrentHandle, on: bool) {
+        self.tell(Command::SetSuperSeeding(torrent, on));
     }
 
     /// Lets in only the addresses that a filter allows, from now on: connections to others are closed, and offers of others are

@@ -121,8 +121,11 @@ settings! {
     /// The folder for torrents that are added without one.
     save_path: PathBuf = PathBuf::from(".");
 
-    /// The most connections at a time, all torrents together.
+    /// The most connections at a time, all torrents together. At the start of a session it becomes less if the system allows
+    /// fewer open files.
     connections_limit: u32 = 200, 1..=1_000_000;
+    /// So many more may come in before it is known whom they want; then those of lowest priority go (BEP 40).
+    connections_slack: u32 = 10, 0..=1_000_000;
     /// The most connections that are attempted per second; 0 connects to nobody.
     connection_speed: u32 = 30, 0..=10_000;
     /// The most peers that a torrent remembers, connected or not.
@@ -213,6 +216,9 @@ settings! {
     /// Whether peers are told which pieces were read lately, so that those are asked for while they are at hand (BEP 6): 0 for
     /// no, 1 for yes (libtorrent's `suggest_read_cache`).
     suggest_mode: u32 = 0, 0..=1;
+    /// Whether a peer to which we super-seed is offered its next piece only when the last one has turned up at another peer, and
+    /// not when it has come (BEP 16).
+    strict_super_seeding: bool = false;
     /// Whether a peer is told of pieces that it has itself, so that it knows how far we are.
     send_redundant_have: bool = true;
 

@@ -176,6 +176,10 @@ host_table! {
     fn upload_limit(torrent: TorrentHandle, out: &mut u32);
     fn set_download_limit(torrent: TorrentHandle, limit: u32);
     fn download_limit(torrent: TorrentHandle, out: &mut u32);
+    fn set_max_uploads(torrent: TorrentHandle, most: u32);
+    fn max_uploads(torrent: TorrentHandle, out: &mut u32);
+    fn set_max_connections(torrent: TorrentHandle, most: u32);
+    fn max_connections(torrent: TorrentHandle, out: &mut u32);
 }
 
 host_table! {

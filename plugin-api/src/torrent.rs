@@ -225,6 +225,30 @@ impl<'a> Torrent<'a> {
         limit
     }
 
+    /// Limits how many peers it is uploaded to at a time; 0 is no limit.
+    pub fn set_max_uploads(&self, most: u32) {
+        ask!(self.torrent.set_max_uploads(most));
+    }
+
+    /// The most peers that it is uploaded to at a time; 0 is no limit.
+    pub fn max_uploads(&self) -> u32 {
+        let mut most = 0;
+        ask!(self.torrent.max_uploads(&mut most));
+        most
+    }
+
+    /// Limits how many connections it has at a time; 0 is no limit. Those that are too many are closed.
+    pub fn set_max_connections(&self, most: u32) {
+        ask!(self.torrent.set_max_connections(most));
+    }
+
+    /// The most connections that it has at a time; 0 is no limit.
+    pub fn max_connections(&self) -> u32 {
+        let mut most = 0;
+        ask!(self.torrent.max_connections(&mut most));
+        most
+    }
+
     fn bytes(&self, f: impl FnOnce(crate::host_api::Sink<'_>) -> HookStatus) -> Vec<u8> {
         self.scope.collect(f).unwrap_or_default()
     }

@@ -236,6 +236,10 @@ tables! {
         fn upload_limit(TorrentHandle, &mut u32);
         fn set_download_limit(TorrentHandle, u32);
         fn download_limit(TorrentHandle, &mut u32);
+        fn set_max_uploads(TorrentHandle, u32);
+        fn max_uploads(TorrentHandle, &mut u32);
+        fn set_max_connections(TorrentHandle, u32);
+        fn max_connections(TorrentHandle, &mut u32);
     }
     SESSION: SessionApi in session {
         fn torrents(Sink<'_>);

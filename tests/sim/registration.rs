@@ -308,6 +308,8 @@ fn unchoked(number: u64, opinions: &[fn(u8) -> u64]) -> Vec<u8> {
         })
         .plug(&mut sim, seed);
     let torrent = sim.seed(seed, &content());
+    // From now on it calls whoever it is told of at once, in that order.
+    sim.run_for(Duration::from_secs(1));
     sim.link.bandwidth = 100;
     let mute = Settings { unchoke_slots_limit: 0, ..talkative() };
     for _ in 0..4 {

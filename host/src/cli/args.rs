@@ -155,6 +155,9 @@ pub(super) struct Seed {
     /// The folder that holds the data.
     #[arg(long, value_name = "DIR")]
     pub(super) data: PathBuf,
+    /// Give it away piece by piece, each to one peer that passes it on (BEP 16): a first copy for little more than its size.
+    #[arg(long = "super")]
+    pub(super) super_seeding: bool,
     #[command(flatten)]
     pub(super) session: Session,
 }

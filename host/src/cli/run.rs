@@ -34,6 +34,8 @@ struct Plan<'a> {
     seed: SeedUntil,
     /// `seed`: the data must be there.
     complete: bool,
+    /// `seed --super`.
+    super_seeding: bool,
     /// `download`: the metadata of a link may be known from an earlier time. Else the session does as it is told.
     remembers: bool,
     /// The port if neither `--listen` nor `--set listen_interfaces` says otherwise; `None` leaves it to the settings.
@@ -57,6 +59,7 @@ pub(super) fn download(
         select: args.select.as_ref(),
         seed: SeedUntil { ratio: args.seed_ratio, time: args.seed_time },
         complete: false,
+        super_seeding: false,
         remembers: true,
         // Several downloads at a time must not compete for one port.
         port: Some(0),
@@ -81,6 +84,7 @@ pub(super) fn seed(
         select: None,
         seed: SeedUntil::default(),
         complete: true,
+        super_seeding: args.super_seeding,
         remembers: false,
         port: None,
     };
@@ -113,6 +117,7 @@ pub(super) fn run(
         select: None,
         seed: SeedUntil::default(),
         complete: false,
+        super_seeding: false,
         remembers: false,
         port: None,
     };
@@ -223,6 +228,7 @@ fn ask(plan: &Plan<'_>, torrent: Description, records: &Records) -> Result<Asked
         save_path: Some(folder),
         peers,
         web_seeds,
+        super_seeding: plan.super_seeding,
         file_priorities,
         resume: resume.map(Box::new),
         ..AddTorrent::new(torrent)
@@ -324,6 +330,7 @@ mod tests {
             select: None,
             seed: SeedUntil::default(),
             complete: false,
+            super_seeding: false,
             remembers: true,
             port: Some(0),
         }

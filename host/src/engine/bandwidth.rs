@@ -65,6 +65,16 @@ impl State {
         let (direction, limit) = match limit {
             TorrentLimit::Upload(limit) => (Direction::Upload, limit),
             TorrentLimit::Download(limit) => (Direction::Download, limit),
+            TorrentLimit::Uploads(most) => {
+                t.max_uploads = most;
+                self.trigger_choker();
+                return Some(());
+            }
+            TorrentLimit::Connections(most) => {
+                t.max_connections = most;
+                self.enforce_connection_limits();
+                return Some(());
+            }
         };
         t.budgets[direction as usize].set_limit(limit, now);
         self.peers_of(torrent).into_iter().for_each(|peer| self.apply_rate_limits(peer));

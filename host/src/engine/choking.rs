@@ -101,6 +101,8 @@ impl State {
                     up_rate: connection.payload_up.rate().max(sent / held),
                     uploaded_since_unchoke: sent,
                     quota,
+                    group: (torrent.max_uploads > 0)
+                        .then(|| (torrent.handle.into_raw(), torrent.max_uploads as usize)),
                     score: Some(0),
                     last_unchoke: connection.last_unchoke.filter(|at| *at <= now),
                     last_optimistic: connection.last_optimistic,
@@ -126,12 +128,21 @@ impl State {
     /// a word in it, they are asked in a round, and that is due at once.
     pub(super) fn maybe_unchoke(&mut self, peer: PeerHandle) {
         let ready = self.peer(peer).is_some_and(|c| c.is_established() && c.bitfield_sent);
-        if ready && self.choker.has_free_slot(self.unchoked as usize) {
+        if ready && self.choker.has_free_slot(self.unchoked as usize) && !self.uploads_are_full(peer) {
             match self.scored {
                 true => self.trigger_choker(),
                 false => self.unchoke(peer),
             }
         }
+    }
+
+    /// Whether a peer's torrent is uploaded to as many as it may be.
+    fn uploads_are_full(&self, peer: PeerHandle) -> bool {
+        let torrent = self.peer(peer).and_then(|connection| self.torrent(connection.torrent?));
+        let unchoked = |peers: &[PeerHandle]| {
+            peers.iter().filter(|peer| self.peer(**peer).is_some_and(|connection| !connection.choked)).count()
+        };
+        torrent.is_some_and(|t| t.max_uploads > 0 && unchoked(&t.peers) >= t.max_uploads as usize)
     }
 
     pub(super) fn unchoke(&mut self, peer: PeerHandle) {

@@ -25,9 +25,7 @@ impl Engine {
         if state.blocks(TorrentHandle::INVALID, remote) {
             return None;
         }
-        if state.phase != SessionPhase::Running
-            || state.num_peers() >= state.settings.connections_limit as usize
-        {
+        if state.phase != SessionPhase::Running || state.is_overcrowded() {
             return None;
         }
         let mut connection = Connection::new(remote, false, state.request_limits(), state.now);
@@ -171,6 +169,10 @@ impl Engine {
     /// The session listens.
     pub(super) fn on_listening(&mut self, address: SocketAddr) {
         self.state.listening.push(address);
+        let ip = address.ip().to_canonical();
+        if !ip.is_unspecified() && !ip.is_loopback() {
+            self.state.set_our_address(SocketAddr::new(ip, address.port()));
+        }
         self.state.alert(AlertKind::ListenSucceeded { address });
         self.state.update_dht();
         self.settle_dht();
@@ -216,10 +218,7 @@ impl Engine {
 impl State {
     /// The next peer to be tried, if one may be.
     fn next_candidate(&mut self, torrent: TorrentHandle) -> Option<SocketAddr> {
-        if self.phase != SessionPhase::Running
-            || self.num_peers() >= self.settings.connections_limit as usize
-            || self.connects_left == 0
-        {
+        if self.phase != SessionPhase::Running || self.is_full(torrent) || self.connects_left == 0 {
             return None;
         }
         let (now, filter) = (self.now, self.ip_filter.clone());

@@ -7,13 +7,16 @@ use super::Engine;
 use super::state::State;
 use super::step::Step;
 use crate::job::DiskJob;
-use crate::metainfo::{BlockSpan, PieceIndex};
+use crate::metainfo::{BLOCK_SIZE, BlockSpan, PieceIndex};
 use crate::peer::{Direction, as_raw};
 use crate::torrent::PickOptions;
 use crate::wire::{Message, RawRequest};
 
 /// A peer that sends faster than this, in B/s, gets whole pieces of its own.
 const FAST_PEER: u64 = 1 << 20;
+
+/// A block of padding.
+static ZEROS: [u8; BLOCK_SIZE as usize] = [0; BLOCK_SIZE as usize];
 
 impl Engine {
     /// A plugin took a block: it is not waited for any more, and not asked of this peer again.
@@ -96,6 +99,7 @@ impl State {
             torrent.redundant_bytes += u64::from(length);
             return self.request_blocks(peer);
         }
+        let padding = torrent.picker.take_padding(span.piece);
         let (storage, handle) = (torrent.storage, torrent.handle);
         torrent.record.hand_over(length);
         self.queued_disk_bytes += u64::from(length);
@@ -105,6 +109,14 @@ impl State {
         }
         let stop_reading = self.queued_disk_bytes > 2 * limit;
         self.disk(DiskJob::Write { storage, span, data });
+        for span in padding {
+            self.queued_disk_bytes += u64::from(span.len);
+            self.disk(DiskJob::Write {
+                storage,
+                span,
+                data: Bytes::from_static(&ZEROS[..span.len as usize]),
+            });
+        }
         received.others.into_iter().for_each(|other| self.cancel(other, span));
         if received.piece_complete && self.settings.predictive_piece_announce > 0 {
             self.announce_early(handle, span.piece);

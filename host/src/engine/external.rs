@@ -4,7 +4,7 @@
 //! which id our DHT node may have (BEP 42), and which of our own announcements we meet again.
 
 use std::collections::VecDeque;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use super::Engine;
 use super::state::State;
@@ -91,6 +91,7 @@ impl State {
     }
 
     fn take_external_address(&mut self, ip: IpAddr) {
+        self.set_our_address(SocketAddr::new(ip, self.listen_port().unwrap_or(0)));
         self.alert(AlertKind::ExternalIp { external_address: ip });
         self.set_dht_address(ip);
     }

@@ -134,6 +134,7 @@ impl State {
             torrent.picker.peer_left(&all);
             torrent.picker.peer_is_seed();
         }
+        self.spread(peer, piece);
         self.reconsider(peer);
     }
 
@@ -158,6 +159,7 @@ impl State {
         connection.has = has;
         connection.bitfield_received = true;
         self.count(peer);
+        self.renew_offers(peer);
         let Some(connection) = self.peer_mut(peer) else { return };
         // A seed is interesting whatever it has. The others are looked at a moment later, or when they say more: so each
         // side has seen what the other has before it is asked for anything (as with libtorrent).

@@ -129,16 +129,22 @@ impl Engine {
             Some(ErrorCode::TORRENT_NOT_READY)
         } else if crowded {
             Some(ErrorCode::DUPLICATE_PEER_ID)
-        } else {
+        } else if !state.admit(peer, torrent) {
+            Some(ErrorCode::TOO_MANY_CONNECTIONS)
+        } else if let Some(t) = state.torrent_mut(torrent) {
             t.candidates.incoming(address, peer, false).err().map(|why| match why {
                 Refusal::Banned(_) => ErrorCode::PEER_BANNED,
                 _ => ErrorCode::DUPLICATE_PEER_ID,
             })
+        } else {
+            None
         };
         if let Some(error) = refusal {
             return state.disconnect(peer, error, Operation::BITTORRENT, Severity::NORMAL);
         }
-        t.peers.push(peer);
+        if let Some(t) = state.torrent_mut(torrent) {
+            t.peers.push(peer);
+        }
         if let Some(connection) = state.peer_mut(peer) {
             connection.torrent = Some(torrent);
         }
@@ -315,7 +321,8 @@ impl State {
             version: self.settings.client_version().map(str::to_owned),
             your_ip: Some(connection.remote.ip()),
             request_queue: Some(self.settings.max_allowed_in_request_queue),
-            upload_only: finished,
+            // Who believed it would leave once it has the few pieces that it is offered.
+            upload_only: finished && !self.is_super_seeding(connection.torrent),
             ..ExtensionHandshake::default()
         };
         // The names are short and the tree is fresh: nothing can be refused.
@@ -343,7 +350,11 @@ impl State {
         if !torrent.has_metadata() || connection.bitfield_sent || !connection.is_established() {
             return;
         }
-        let fast = connection.fast();
+        let (fast, handle) = (connection.fast(), torrent.handle);
+        if self.is_super_seeding(Some(handle)) {
+            return self.begin_super_seeding(peer);
+        }
+        let Some((_, torrent)) = self.pair(peer) else { return };
         if fast && torrent.picker.is_seed() {
             self.send_and_tell(peer, &Message::HaveAll);
         } else if fast && torrent.picker.num_have() == 0 {

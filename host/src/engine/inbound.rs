@@ -90,6 +90,11 @@ impl Engine {
         {
             return self.state.peer_error(peer, error);
         }
+        if let Message::Request(request) = &message
+            && self.state.withholds(peer, request.piece)
+        {
+            return self.state.reject(peer, *request);
+        }
         self.before_hook(peer, &message);
         if let Message::Extended { id, payload } = &message
             && self.own_extension(peer, *id, payload)
@@ -203,6 +208,7 @@ impl Engine {
         let Some((connection, torrent)) = self.state.pair(peer) else { return };
         if !torrent.has_metadata()
             || !connection.fast()
+            || connection.offered.is_some()
             || std::mem::replace(&mut connection.allowed_fast_sent, true)
             || connection.upload_only()
         {

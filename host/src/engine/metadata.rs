@@ -116,7 +116,7 @@ impl Engine {
         let Some(t) = self.state.torrent_mut(torrent) else { return };
         let description = Description::Metainfo(metainfo);
         t.layout = description.layout();
-        t.picker = Picker::new(t.layout.geometry());
+        t.picker = Picker::new(t.layout.geometry()).with_padding(t.layout.padding());
         t.picker.set_initial_picker_threshold(threshold);
         let mut wanted = std::mem::take(&mut t.file_priorities);
         if let (Description::Magnet(magnet), true) = (&t.description, wanted.is_empty()) {

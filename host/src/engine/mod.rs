@@ -14,13 +14,14 @@
 //! | `step`, `run` | what is still to be done in a turn, and doing it |
 //! | `dispatch`, `plugins` | calling hooks; plugins come, fail and go |
 //! | `inbound`, `handlers` | a message on its way through the chain; the defaults behind it |
-//! | `connections`, `handshake` | connections come and go; both handshakes |
+//! | `connections`, `handshake`, `crowding` | connections come and go; both handshakes; too many of them |
 //! | `download`, `upload`, `pieces`, `reads` | requesting blocks, serving them, what becomes of pieces, reading for plugins |
 //! | `bandwidth` | rate limits: who may move how many bytes |
 //! | `ip_filter` | addresses that are kept out |
 //! | `torrents`, `pausing`, `metadata` | torrents come, are checked, finish, and go; pause and resume; begin with a link |
 //! | `web_seeds` | servers that have a torrent's files |
 //! | `resume` | what is written down of torrents for their next start, and what is made of it |
+//! | `super_seeding` | giving a torrent away piece by piece |
 //! | `datagrams` | what comes by UDP, and names that are looked up |
 //! | `announcing` | trackers, by HTTP and UDP |
 //! | `dht` | looking for peers in the DHT, and answering others there |
@@ -35,6 +36,7 @@ mod by_handle;
 mod choking;
 mod ciphers;
 mod connections;
+mod crowding;
 mod datagrams;
 mod dht;
 mod dispatch;
@@ -58,6 +60,7 @@ mod run;
 mod state;
 mod status;
 mod step;
+mod super_seeding;
 mod tick;
 mod timers;
 mod torrents;

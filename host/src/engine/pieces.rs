@@ -267,7 +267,7 @@ impl State {
         for span in layout.spans(layout.geometry().whole(piece)) {
             if let Some(left) = t.pieces_left.get_mut(span.file) {
                 *left = left.saturating_sub(1);
-                if *left == 0 {
+                if *left == 0 && layout.files()[span.file].on_disk() {
                     complete.push(layout.files()[span.file].path.display().to_string());
                 }
             }

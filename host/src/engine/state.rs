@@ -92,6 +92,8 @@ pub(super) struct State {
     pub(super) listening: Vec<SocketAddr>,
     /// What is on its way to trackers.
     pub(super) announcing: Announcing,
+    /// The addresses by which peers know us, as far as known: of IPv4, and of IPv6.
+    pub(super) our_addresses: [Option<SocketAddr>; 2],
     pub(super) paused: bool,
     pub(super) bandwidth: Bandwidth,
     pub(super) ip_filter: Arc<IpFilter>,
@@ -211,6 +213,7 @@ impl State {
             external: Default::default(),
             listening: Vec::new(),
             announcing: Announcing::default(),
+            our_addresses: [None; 2],
             paused: false,
             bandwidth,
             ip_filter: Arc::default(),

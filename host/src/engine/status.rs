@@ -200,6 +200,7 @@ impl State {
         }
         self.settings.set(name, value)?;
         self.apply_session_limits();
+        self.enforce_connection_limits();
         self.choker.set_limits(super::choking::limits(&self.settings));
         let limits = self.request_limits();
         let peers: Vec<PeerHandle> = self.peers().map(|(peer, _)| peer).collect();

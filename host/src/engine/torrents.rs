@@ -54,6 +54,7 @@ impl Engine {
                 let direction = if upload { Direction::Upload } else { Direction::Download };
                 self.state.set_peer_limit(peer, direction, limit);
             }
+            Command::SetSuperSeeding(torrent, on) => self.state.set_super_seeding(torrent, on),
             Command::SetIpFilter(filter) => self.set_ip_filter(filter),
             Command::PrioritizeFiles(torrent, priorities) => self.state.prioritize_files(torrent, priorities),
             Command::PauseSession(pause) => self.pause_session(pause),
@@ -432,7 +433,7 @@ impl State {
         let (now, unix_time) = (self.now, self.unix_time());
         let storage = StorageId(self.fresh_id());
         let save_path = asked.save_path.unwrap_or_else(|| self.settings.save_path.clone());
-        let (limits, held_by_session) = (self.candidate_limits(), self.paused);
+        let (limits, held_by_session, ours) = (self.candidate_limits(), self.paused, self.our_addresses);
         let hashes = *asked.description.info_hashes();
         let layout = asked.description.layout();
         let trackers = Trackers::new(asked.description.trackers(), &mut self.rng);
@@ -453,9 +454,9 @@ impl State {
         }
         let torrent = self.insert_torrent(|handle| Torrent {
             handle,
-            picker: Picker::new(layout.geometry()),
+            picker: Picker::new(layout.geometry()).with_padding(layout.padding()),
             trackers,
-            candidates: Candidates::new(limits),
+            candidates: Candidates::new(limits).known_as(ours),
             pieces_left: pieces_per_file(&layout),
             layout,
             metadata_from: None,
@@ -485,6 +486,9 @@ impl State {
                 Budget::new(asked.limits.download_limit, now),
                 Budget::new(asked.limits.upload_limit, now),
             ],
+            super_seeding: asked.super_seeding,
+            max_connections: asked.limits.max_connections,
+            max_uploads: asked.limits.max_uploads,
             payload_down: Meter::new(now),
             payload_up: Meter::new(now),
             failed_bytes: 0,

@@ -44,7 +44,7 @@ impl State {
     }
 
     /// Refuses a request, if the peer speaks the fast extension; else it has to find out by waiting.
-    fn reject(&mut self, peer: PeerHandle, request: RawRequest) {
+    pub(super) fn reject(&mut self, peer: PeerHandle, request: RawRequest) {
         if self.peer(peer).is_some_and(crate::peer::Connection::fast) {
             self.send_and_tell(peer, &Message::Reject(request));
         }
@@ -175,7 +175,7 @@ impl State {
     /// Suggests pieces that are at hand to a peer that may ask from now on.
     pub(super) fn suggest_pieces(&mut self, peer: PeerHandle) {
         let Some((connection, torrent)) = self.pair(peer) else { return };
-        if !connection.fast() {
+        if !connection.fast() || connection.offered.is_some() {
             return;
         }
         let lacks = |piece: &&PieceIndex| !connection.has.get(piece.get());

@@ -4,6 +4,7 @@
 //! `u32`s until [`Geometry::piece`], [`Geometry::block_at`] or [`Geometry::span`] has accepted them.
 
 use std::borrow::Cow;
+use std::ops::Range;
 use std::path::{Component, Path, PathBuf};
 
 use super::MetainfoError;
@@ -254,6 +255,18 @@ impl FileLayout {
     /// In the order of the torrent, padding included.
     pub fn files(&self) -> &[FileEntry] {
         &self.files
+    }
+
+    /// Where padding lies, in bytes from the start of the torrent, in order; neighbours are taken for one (BEP 47).
+    pub fn padding(&self) -> Vec<Range<u64>> {
+        let mut ranges = Vec::<Range<u64>>::new();
+        for file in self.files.iter().filter(|file| file.pad && file.length > 0) {
+            match ranges.last_mut().filter(|last| last.end == file.offset) {
+                Some(last) => last.end += file.length,
+                None => ranges.push(file.offset..file.offset + file.length),
+            }
+        }
+        ranges
     }
 
     /// The parts of files, padding included, that make up `span`, in order. Files without bytes have no part.

@@ -29,6 +29,7 @@
 //! The clock and the system's randomness are read here, and nowhere below.
 
 mod alerts;
+mod descriptors;
 mod driver;
 mod http;
 mod listener;

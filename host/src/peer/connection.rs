@@ -146,6 +146,8 @@ pub struct Connection {
     pub allowed_fast: Vec<PieceIndex>,
     /// Pieces that we let the peer request while we choke it.
     pub granted_fast: Vec<PieceIndex>,
+    /// The two pieces that it may ask for, the newer one first, while we super-seed to it (BEP 16).
+    pub offered: Option<[Option<PieceIndex>; 2]>,
     /// Pieces that the peer suggested, the newest first.
     pub suggested: Vec<PieceIndex>,
     /// The block that is arriving.
@@ -249,6 +251,7 @@ impl Connection {
             requests: RequestQueue::new(limits, now),
             allowed_fast: Vec::new(),
             granted_fast: Vec::new(),
+            offered: None,
             suggested: Vec::new(),
             arriving: None,
             upload_queue: VecDeque::new(),

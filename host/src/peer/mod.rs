@@ -11,6 +11,7 @@ mod fast;
 pub mod mse;
 mod outbox;
 mod pipe;
+mod priority;
 mod rates;
 mod requests;
 mod send_ahead;
@@ -27,6 +28,7 @@ pub use extended::{
 };
 pub use fast::allowed_fast;
 pub use outbox::{Outbox, Segment};
+pub use priority::peer_priority;
 pub use rates::Meter;
 pub use requests::{RequestLimits, RequestQueue};
 pub use send_ahead::SendAhead;

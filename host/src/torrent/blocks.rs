@@ -1,7 +1,8 @@
 //! The blocks of a piece that was begun.
 //!
-//! Invariant: each block is free, asked of one to three peers, received from one, or kept from an earlier session; `free` and
-//! `asked` count the first two kinds, and no block before `first_free` is free. A block that is `written` is one of the others.
+//! Invariant: each block is padding, free, asked of one to three peers, received from one, or kept from an earlier session;
+//! `padding`, `free` and `asked` count the first three kinds, and no block before `first_free` is free. A block that is
+//! `written` is one of the others.
 
 use std::fmt::Debug;
 use std::ops::Range;
@@ -19,6 +20,9 @@ pub struct Begun<P> {
     blocks: Box<[Block<P>]>,
     /// Blocks that the disk has written.
     written: Bitfield,
+    padding: u32,
+    /// Whether the padding has been handed out to be written.
+    padded: bool,
     free: u32,
     asked: u32,
     first_free: u32,
@@ -28,6 +32,8 @@ pub struct Begun<P> {
 /// What became of one block.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Block<P> {
+    /// Zeros that nobody need be asked for (BEP 47).
+    Padding,
     /// Nobody was asked, or nobody will answer.
     Free,
     /// On its way.
@@ -43,13 +49,20 @@ pub enum Block<P> {
 pub struct Askers<P>([Option<P>; MAX_COPIES]);
 
 impl<P: Copy + Eq + Debug> Begun<P> {
-    /// A piece of `blocks` blocks, all free.
-    pub(super) fn new(piece: PieceIndex, blocks: u32) -> Self {
+    /// A piece of `blocks` blocks, all free but those that are padding.
+    pub(super) fn new(piece: PieceIndex, blocks: u32, padding: &[Range<u32>]) -> Self {
+        let mut kinds = vec![Block::Free; blocks as usize].into_boxed_slice();
+        for range in padding {
+            kinds[range.start as usize..range.end as usize].fill(Block::Padding);
+        }
+        let padding = padding.iter().map(|range| range.end - range.start).sum();
         Self {
             piece,
-            blocks: vec![Block::Free; blocks as usize].into_boxed_slice(),
+            blocks: kinds,
             written: Bitfield::new(blocks),
-            free: blocks,
+            padding,
+            padded: padding == 0,
+            free: blocks - padding,
             asked: 0,
             first_free: 0,
             reserved: None,
@@ -74,7 +87,7 @@ impl<P: Copy + Eq + Debug> Begun<P> {
     /// How many blocks are here.
     #[cfg(test)]
     pub(super) fn received(&self) -> u32 {
-        self.blocks.len() as u32 - self.free - self.asked
+        self.blocks.len() as u32 - self.padding - self.free - self.asked
     }
 
     /// Whether all blocks are here, so that the piece only waits for its hash.
@@ -84,7 +97,7 @@ impl<P: Copy + Eq + Debug> Begun<P> {
 
     /// Whether no block was asked for or received, so that the piece is not begun at all any more.
     pub(super) fn is_untouched(&self) -> bool {
-        self.free as usize == self.blocks.len()
+        self.free + self.padding == self.blocks.len() as u32
     }
 
     /// The peer for whom the piece is [reserved](Self::reserve), while that one is at it.
@@ -95,7 +108,7 @@ impl<P: Copy + Eq + Debug> Begun<P> {
     /// Whether nobody but `peer` was asked for any block or sent one. O(blocks).
     pub(super) fn is_only_of(&self, peer: P) -> bool {
         self.blocks.iter().all(|block| match block {
-            Block::Free => true,
+            Block::Free | Block::Padding => true,
             Block::Asked(askers) => askers.iter().all(|asker| asker == peer),
             Block::Received(by) => *by == peer,
             Block::Kept => false,
@@ -121,7 +134,7 @@ impl<P: Copy + Eq + Debug> Begun<P> {
     /// The disk has written these blocks, if they are here.
     pub(super) fn set_written(&mut self, blocks: Range<u32>) {
         for index in blocks {
-            if matches!(self.blocks.get(index as usize), Some(Block::Received(_))) {
+            if matches!(self.blocks.get(index as usize), Some(Block::Received(_) | Block::Padding)) {
                 self.written.set(index);
             }
         }
@@ -182,10 +195,22 @@ impl<P: Copy + Eq + Debug> Begun<P> {
                 self.asked -= 1;
                 askers.iter().filter(|&asker| asker != peer).collect()
             }
-            Block::Received(_) | Block::Kept => return None,
+            Block::Padding | Block::Received(_) | Block::Kept => return None,
         };
         *block = Block::Received(peer);
         Some(others)
+    }
+
+    /// The numbers of the blocks that are padding, once.
+    pub(super) fn take_padding(&mut self) -> Vec<u32> {
+        if std::mem::replace(&mut self.padded, true) {
+            return Vec::new();
+        }
+        (0..)
+            .zip(&self.blocks)
+            .filter(|(_, block)| **block == Block::Padding)
+            .map(|(index, _)| index)
+            .collect()
     }
 
     /// `peer` will not send this block. Says whether it had been asked.
@@ -245,6 +270,7 @@ impl<P: Copy + Eq + Debug> Begun<P> {
         let count =
             |kind: fn(&Block<P>) -> bool| self.blocks.iter().filter(|block| kind(block)).count() as u32;
         assert_eq!(self.free, count(|block| matches!(block, Block::Free)));
+        assert_eq!(self.padding, count(|block| matches!(block, Block::Padding)));
         assert_eq!(self.asked, count(|block| matches!(block, Block::Asked(_))));
         assert!(count(|block| matches!(block, Block::Asked(askers) if askers.len() == 0)) == 0);
         assert!(self.blocks.iter().take(self.first_free as usize).all(|block| *block != Block::Free));

@@ -1,9 +1,10 @@
 //! The peers of a torrent that we know of, and whom to connect to next.
 //!
 //! Invariant: a peer stands in `idle` exactly when it is not connected and its port is known, and `idle` is in the order
-//! in which peers are tried: fewest failures, then longest not connected, then earliest offered. A banned peer is on the
+//! in which peers are tried: fewest failures, then longest not connected, then highest priority, then earliest offered. A banned peer is on the
 //! list only for as long as it is connected.
 
+use std::cmp::Reverse;
 use std::collections::{BTreeSet, HashMap};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
 use std::time::{Duration, Instant};
@@ -11,6 +12,7 @@ use std::time::{Duration, Instant};
 use pilotfish_plugin::PeerSource;
 
 use crate::peer::mse::Greeting;
+use crate::peer::peer_priority;
 
 /// The settings of the list, under libtorrent's names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -99,6 +101,8 @@ pub struct Known<P> {
     pub retry: Option<Greeting>,
     /// Its connection, from the attempt on.
     pub connected: Option<P>,
+    /// How high a connection to it stands (BEP 40); 0 while our own address is not known.
+    rank: u32,
     /// Earlier offers first.
     number: u64,
 }
@@ -108,6 +112,7 @@ pub struct Known<P> {
 struct Turn {
     failcount: u8,
     last_connected: Option<Instant>,
+    rank: Reverse<u32>,
     number: u64,
     endpoint: SocketAddr,
 }
@@ -127,13 +132,38 @@ pub struct Candidates<P> {
     /// Those that are not seeds, and those that are.
     idle: [BTreeSet<Turn>; 2],
     banned: HashMap<IpAddr, BanReason>,
+    /// The addresses by which peers know us: of IPv4, and of IPv6.
+    ours: [Option<SocketAddr>; 2],
     offers: u64,
 }
 
 impl<P: Copy> Candidates<P> {
     /// An empty list.
     pub fn new(limits: CandidateLimits) -> Self {
-        Self { limits, peers: HashMap::new(), idle: Default::default(), banned: HashMap::new(), offers: 0 }
+        Self {
+            limits,
+            peers: HashMap::new(),
+            idle: Default::default(),
+            banned: HashMap::new(),
+            ours: [None; 2],
+            offers: 0,
+        }
+    }
+
+    /// A list whose peers know us by these addresses.
+    pub fn known_as(mut self, ours: [Option<SocketAddr>; 2]) -> Self {
+        self.ours = ours;
+        self
+    }
+
+    /// Peers know us by these addresses from now on, of IPv4 and of IPv6. O(n log n).
+    pub fn set_our_addresses(&mut self, ours: [Option<SocketAddr>; 2]) {
+        self.ours = ours;
+        let endpoints: Vec<SocketAddr> = self.peers.keys().copied().collect();
+        for endpoint in endpoints {
+            let rank = self.rank(endpoint);
+            self.change(endpoint, |known| known.rank = rank);
+        }
     }
 
     /// Other limits from now on. A list that is too long stays so until peers are forgotten.
@@ -161,7 +191,7 @@ impl<P: Copy> Candidates<P> {
         Added::New
     }
 
-    /// The best peer to connect to now: fewest failures first, then longest ago, then earliest offered. Seeds are of no
+    /// The best peer to connect to now: fewest failures first, then longest ago, then by priority (BEP 40), then earliest offered. Seeds are of no
     /// use once we are `finished`. The answer stays the same until the caller says [`Candidates::connected`].
     ///
     /// O(max_failcount · log n).
@@ -218,6 +248,7 @@ impl<P: Copy> Candidates<P> {
         }
         let Some(mut known) = self.remove(old) else { return old };
         known.connectable = true;
+        known.rank = self.rank(new);
         if let Some(before) = self.remove(new) {
             known.sources = known.sources | before.sources;
             known.number = before.number;
@@ -398,9 +429,16 @@ impl<P: Copy> Candidates<P> {
             greeting: None,
             retry: None,
             connected: None,
+            rank: self.rank(endpoint),
             number: self.offers,
         };
         self.put(endpoint, known);
+    }
+
+    /// How high a connection to this peer stands.
+    fn rank(&self, endpoint: SocketAddr) -> u32 {
+        let ours = self.ours[usize::from(endpoint.is_ipv6())];
+        ours.and_then(|ours| peer_priority(ours, endpoint)).unwrap_or(0)
     }
 
     /// The one way onto the list.
@@ -444,7 +482,8 @@ impl<P: Copy> Candidates<P> {
         let counts = 0..self.limits.max_failcount;
         self.idle(finished).flat_map(move |turns| {
             counts.clone().filter_map(|failcount| {
-                let least = Turn { failcount, last_connected: None, number: 0, endpoint: NOWHERE };
+                let (rank, endpoint) = (Reverse(u32::MAX), NOWHERE);
+                let least = Turn { failcount, last_connected: None, rank, number: 0, endpoint };
                 turns.range(least..).next().filter(|turn| turn.failcount == failcount)
             })
         })
@@ -463,7 +502,8 @@ impl<P> Known<P> {
     }
 
     fn turn(&self, endpoint: SocketAddr) -> Turn {
-        Turn { failcount: self.failcount, last_connected: self.last_connected, number: self.number, endpoint }
+        let (failcount, last_connected) = (self.failcount, self.last_connected);
+        Turn { failcount, last_connected, rank: Reverse(self.rank), number: self.number, endpoint }
     }
 }
 

@@ -6,6 +6,7 @@
 //! themselves.
 
 use std::cmp::Reverse;
+use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 /// The settings of the choker, under libtorrent's names.
@@ -53,6 +54,8 @@ pub struct Candidate<P> {
     pub uploaded_since_unchoke: u64,
     /// So many bytes are a fair turn: libtorrent's `seeding_piece_quota` of 20 pieces.
     pub quota: u64,
+    /// Of all who belong to a group, at most so many may have a slot: the group's number, and how many.
+    pub group: Option<(u64, usize)>,
     /// What plugins think of it: higher goes first, and `None` is nobody who may have a slot.
     pub score: Option<i64>,
     /// When we last unchoked it, if ever.
@@ -160,9 +163,15 @@ impl Choker {
         let (regular, optimistic) = self.slots();
         waiting.sort_by_key(|&index| rank(&candidates[index], now));
         let mut open = vec![false; candidates.len()];
-        waiting.drain(..regular.min(waiting.len())).for_each(|index| open[index] = true);
+        let (mut groups, mut left) = (Groups::default(), regular);
+        waiting.retain(|&index| {
+            let chosen = left > 0 && groups.admit(&candidates[index]);
+            left -= usize::from(chosen);
+            open[index] = chosen;
+            !chosen
+        });
 
-        let optimistic = choose_optimistic(candidates, waiting, optimistic, rotate, priority);
+        let optimistic = choose_optimistic(candidates, waiting, optimistic, rotate, &mut groups, priority);
         optimistic.iter().for_each(|&index| open[index] = true);
 
         let mut decision = Decision {
@@ -193,6 +202,21 @@ impl Choker {
     }
 }
 
+/// How many of each group hold a slot.
+#[derive(Default)]
+struct Groups(HashMap<u64, usize>);
+
+impl Groups {
+    /// Gives a slot to somebody, if its group may have one more.
+    fn admit<P>(&mut self, candidate: &Candidate<P>) -> bool {
+        let Some((group, most)) = candidate.group else { return true };
+        let held = self.0.entry(group).or_default();
+        let admitted = *held < most;
+        *held += usize::from(admitted);
+        admitted
+    }
+}
+
 /// Lower goes first: of whom plugins think most; then who sends us most; then who has not had its turn; then whom we are serving well; then who has
 /// waited longest.
 fn rank<P>(candidate: &Candidate<P>, now: Instant) -> impl Ord + use<P> {
@@ -217,22 +241,28 @@ fn choose_optimistic<P: Copy>(
     waiting: Vec<usize>,
     slots: usize,
     rotate: bool,
+    groups: &mut Groups,
     mut priority: impl FnMut(P) -> u64,
 ) -> Vec<usize> {
-    let (mut chosen, mut waiting): (Vec<_>, Vec<_>) =
+    let (holders, mut waiting): (Vec<_>, Vec<_>) =
         waiting.into_iter().partition(|&index| !rotate && candidates[index].optimistic);
-    chosen.truncate(slots);
+    let mut chosen = Vec::new();
+    let mut choose = |chosen: &mut Vec<usize>, index: usize| {
+        if chosen.len() < slots && groups.admit(&candidates[index]) {
+            chosen.push(index);
+        }
+    };
+    holders.into_iter().for_each(|index| choose(&mut chosen, index));
     let since = |index: &usize| candidates[*index].last_optimistic;
     waiting.sort_by_key(since);
     for equals in waiting.chunk_by_mut(|one, other| since(one) == since(other)) {
-        let free = slots - chosen.len();
-        if free == 0 {
+        if chosen.len() == slots {
             break;
         }
         if equals.len() > 1 {
             equals.sort_by_cached_key(|&index| priority(candidates[index].peer));
         }
-        chosen.extend(equals.iter().take(free));
+        equals.iter().for_each(|&index| choose(&mut chosen, index));
     }
     chosen
 }

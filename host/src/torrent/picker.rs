@@ -11,6 +11,7 @@ mod choose;
 
 use std::fmt::Debug;
 use std::hash::Hash;
+use std::ops::Range;
 
 use rustc_hash::FxHashMap;
 
@@ -74,6 +75,8 @@ pub struct Picker<P> {
     /// For each piece its index in `begun`, or [`NOT_BEGUN`]; empty before the first is begun, and after the last is had.
     slots: Vec<u32>,
     begun: Vec<Begun<P>>,
+    /// Of each piece that has both, the blocks that are nothing but padding (BEP 47).
+    padding: FxHashMap<PieceIndex, Vec<Range<u32>>>,
     availability: Availability,
     /// The piece from which each peer was last given blocks.
     current: FxHashMap<P, PieceIndex>,
@@ -97,6 +100,7 @@ impl<P: Copy + Eq + Hash + Debug> Picker<P> {
             priorities: Vec::new(),
             slots: Vec::new(),
             begun: Vec::new(),
+            padding: FxHashMap::default(),
             availability: Availability::new(pieces),
             current: FxHashMap::default(),
             sequential: false,
@@ -106,6 +110,42 @@ impl<P: Copy + Eq + Hash + Debug> Picker<P> {
         };
         geometry.pieces().for_each(|piece| picker.shelve(piece));
         picker
+    }
+}
+
+/// Padding.
+impl<P: Copy + Eq + Hash + Debug> Picker<P> {
+    /// Blocks that lie in these ranges, in bytes from the start of the torrent, are zeros: they are never picked. A piece that
+    /// is nothing else is picked like any other, so that every piece has somebody who sends it. O(ranges).
+    pub fn with_padding(mut self, ranges: impl IntoIterator<Item = Range<u64>>) -> Self {
+        let length = u64::from(self.geometry.piece_length());
+        for range in ranges {
+            let pieces = [range.start / length, (range.end - 1) / length];
+            let distinct = if pieces[0] == pieces[1] { 1 } else { 2 };
+            for raw in pieces.into_iter().take(distinct) {
+                let Some(piece) = u32::try_from(raw).ok().and_then(|raw| self.geometry.piece(raw)) else {
+                    continue;
+                };
+                let (first, size) = (raw * length, u64::from(self.geometry.piece_size(piece)));
+                let (from, to) = (range.start.saturating_sub(first), (range.end - first).min(size));
+                let from = u32::try_from(from).unwrap_or(u32::MAX).div_ceil(BLOCK_SIZE);
+                let until = match to == size {
+                    true => self.geometry.blocks_in(piece),
+                    false => u32::try_from(to).unwrap_or(0) / BLOCK_SIZE,
+                };
+                if from < until && until - from < self.geometry.blocks_in(piece) {
+                    self.padding.entry(piece).or_default().push(from..until);
+                }
+            }
+        }
+        self
+    }
+
+    /// The padding of a piece that is begun, to be written with its other blocks; once, until the piece has failed. O(blocks).
+    pub fn take_padding(&mut self, piece: PieceIndex) -> Vec<BlockSpan> {
+        let Some(slot) = self.slot(piece) else { return Vec::new() };
+        let blocks = self.begun[slot].take_padding();
+        blocks.into_iter().filter_map(|index| self.geometry.block(piece, index)).collect()
     }
 }
 
@@ -222,14 +262,18 @@ impl<P: Copy + Eq + Hash + Debug> Picker<P> {
     }
 
     fn free_blocks(&self, piece: PieceIndex) -> u32 {
-        self.begun_piece(piece).map_or_else(|| self.geometry.blocks_in(piece), Begun::free)
+        let padding = || {
+            self.padding.get(&piece).into_iter().flatten().map(|range| range.end - range.start).sum::<u32>()
+        };
+        self.begun_piece(piece).map_or_else(|| self.geometry.blocks_in(piece) - padding(), Begun::free)
     }
 
     fn begin(&mut self, piece: PieceIndex) -> &mut Begun<P> {
         let slot = self.slot(piece).unwrap_or_else(|| {
             self.slots.resize(self.geometry.num_pieces() as usize, NOT_BEGUN);
             self.slots[piece.as_usize()] = self.begun.len() as u32;
-            self.begun.push(Begun::new(piece, self.geometry.blocks_in(piece)));
+            let padding = self.padding.get(&piece).map(Vec::as_slice).unwrap_or_default();
+            self.begun.push(Begun::new(piece, self.geometry.blocks_in(piece), padding));
             self.begun.len() - 1
         });
         &mut self.begun[slot]

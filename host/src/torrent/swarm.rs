@@ -72,6 +72,12 @@ pub struct Torrent {
     pub announced_early: Vec<(PieceIndex, PeerHandle)>,
     /// Pieces that were read for peers lately, the newest first; kept only if peers are told of them.
     pub recently_read: VecDeque<PieceIndex>,
+    /// Whether it is given away piece by piece once it is complete (BEP 16).
+    pub super_seeding: bool,
+    /// The most connections; 0 is no limit.
+    pub max_connections: u32,
+    /// The most peers that it is uploaded to; 0 is no limit.
+    pub max_uploads: u32,
     /// Its rate limits, by [`Direction`](crate::peer::Direction).
     pub budgets: [Budget; 2],
     /// Payload received.
@@ -126,7 +132,8 @@ impl Torrent {
     /// Its limits.
     pub fn limits(&self) -> TorrentLimits {
         let [download_limit, upload_limit] = self.budgets.map(|budget| budget.limit());
-        TorrentLimits { upload_limit, download_limit }
+        let (max_uploads, max_connections) = (self.max_uploads, self.max_connections);
+        TorrentLimits { upload_limit, download_limit, max_uploads, max_connections }
     }
 
     /// Whether web seeds are of use now.

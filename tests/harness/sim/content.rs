@@ -66,6 +66,12 @@ impl Content {
     fn made(seed: u64, lengths: &[usize], options: CreateOptions) -> Self {
         let mut data = vec![0; lengths.iter().sum()];
         StdRng::seed_from_u64(seed).fill_bytes(&mut data);
+        let metainfo = Metainfo::parse(&Self::of(seed, lengths, &data, options)).unwrap();
+        Self { metainfo, data: Data::Bytes(Arc::new(data)) }
+    }
+
+    /// The torrent file of this data.
+    fn of(seed: u64, lengths: &[usize], data: &[u8], options: CreateOptions) -> Vec<u8> {
         let file = |(i, length): (usize, &usize)| NewFile {
             path: Path::new(&format!("{i}.bin")).to_owned(),
             length: *length as u64,
@@ -73,9 +79,30 @@ impl Content {
         };
         let files = lengths.iter().enumerate().map(file).collect();
         let mut creator = Creator::folder(&format!("content-{seed}"), files, options).unwrap();
-        creator.update(&data).unwrap();
-        let metainfo = Metainfo::parse(&creator.finish().unwrap()).unwrap();
-        Self { metainfo, data: Data::Bytes(Arc::new(data)) }
+        creator.update(data).unwrap();
+        creator.finish().unwrap()
+    }
+
+    /// A torrent of several files of random data, each with zeros behind it up to the end of a piece (BEP 47).
+    pub fn padded(seed: u64, lengths: &[usize], piece_length: u32) -> Self {
+        let piece = piece_length as usize;
+        let pads = lengths.iter().map(|length| length.next_multiple_of(piece) - length);
+        let all: Vec<usize> = lengths.iter().zip(pads).flat_map(|(length, pad)| [*length, pad]).collect();
+        let mut data = vec![0; all.iter().sum()];
+        let mut rng = StdRng::seed_from_u64(seed);
+        let starts = all.iter().scan(0, |end, length| Some(std::mem::replace(end, *end + length)));
+        let files = starts.zip(&all).step_by(2);
+        files.for_each(|(start, length)| rng.fill_bytes(&mut data[start..start + length]));
+        let plain = Self::of(seed, &all, &data, options(piece_length));
+        // Every other file becomes padding: `attr` is the first key of its dictionary.
+        let mut file = plain;
+        for (i, length) in all.iter().enumerate().skip(1).step_by(2) {
+            let (name, old) = (format!("{i}.bin"), format!("d6:lengthi{length}e4:pathl"));
+            let entry = format!("{old}{}:{name}ee", name.len());
+            let at = file.windows(entry.len()).position(|bytes| bytes == entry.as_bytes()).unwrap();
+            file.splice(at + 1..at + 1, *b"4:attr1:p");
+        }
+        Self { metainfo: Metainfo::parse(&file).unwrap(), data: Data::Bytes(Arc::new(data)) }
     }
 
     /// A torrent that is too large to keep or to hash.

@@ -146,6 +146,10 @@ impl Tables {
         upload_limit: torrent::upload_limit,
         set_download_limit: torrent::set_download_limit,
         download_limit: torrent::download_limit,
+        set_max_uploads: torrent::set_max_uploads,
+        max_uploads: torrent::max_uploads,
+        set_max_connections: torrent::set_max_connections,
+        max_connections: torrent::max_connections,
     }));
     staticref!(const SESSION: WithMetadata<SessionApi> = WithMetadata::new(SessionApi {
         minor: API_MINOR,

@@ -204,4 +204,24 @@ host_functions! {
         *out = state.torrent(torrent)?.limits().download_limit;
         YES
     }
+
+    fn set_max_uploads(state, torrent: TorrentHandle, most: u32) {
+        state.set_torrent_limit(torrent, TorrentLimit::Uploads(most))?;
+        YES
+    }
+
+    fn max_uploads(state, torrent: TorrentHandle, out: &mut u32) {
+        *out = state.torrent(torrent)?.max_uploads;
+        YES
+    }
+
+    fn set_max_connections(state, torrent: TorrentHandle, most: u32) {
+        state.set_torrent_limit(torrent, TorrentLimit::Connections(most))?;
+        YES
+    }
+
+    fn max_connections(state, torrent: TorrentHandle, out: &mut u32) {
+        *out = state.torrent(torrent)?.max_connections;
+        YES
+    }
 }

@@ -19,6 +19,7 @@ use crate::command::PluginSource;
 use crate::disk::DiskPool;
 use crate::engine::{Engine, EngineConfig};
 use crate::net::alerts::{AlertBox, Subscribers};
+use crate::net::descriptors;
 use crate::net::post::Post;
 use crate::net::turns::TurnMeter;
 use crate::net::{NetError, listener};
@@ -80,7 +81,7 @@ struct Parts {
 }
 
 fn prepare(
-    settings: Settings,
+    mut settings: Settings,
     dht_state: Option<Vec<u8>>,
     post: Arc<Post>,
     alerts: Arc<Subscribers>,
@@ -88,6 +89,7 @@ fn prepare(
 ) -> Result<Parts, NetError> {
     let runtime = Builder::new_current_thread().enable_io().enable_time().build();
     let runtime = runtime.map_err(NetError::Runtime)?;
+    settings.connections_limit = descriptors::connections(settings.connections_limit);
     let threads = match settings.aio_threads {
         0 => DiskPool::default_threads(),
         some => some as usize,

@@ -7,7 +7,7 @@ const CAROL: char = 'c';
 const DAVE: char = 'd';
 
 fn piece_of(blocks: u32) -> Begun<char> {
-    Begun::new(Geometry::new(1, 1).unwrap().piece(0).unwrap(), blocks)
+    Begun::new(Geometry::new(1, 1).unwrap().piece(0).unwrap(), blocks, &[])
 }
 
 fn take(piece: &mut Begun<char>, peer: char, want: usize) -> Vec<u32> {

@@ -227,3 +227,34 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn of_peers_that_stand_alike_otherwise_those_of_high_priority_come_first() {
+    let ours = peer(200);
+    let now = Instant::now();
+    let mut list = list_of(1..30).known_as([Some(ours), None]);
+    // Those that were there before are not known to stand higher or lower until somebody says so.
+    assert_eq!(list.next(now, false), Some(peer(1)));
+    list.set_our_addresses([Some(ours), None]);
+    list.check();
+    let tried = list.connect_all(now);
+    assert!(tried.is_sorted_by_key(|endpoint| Reverse(peer_priority(ours, *endpoint))), "{tried:?}");
+    assert_ne!(tried[0], peer(1));
+    list.disconnected(peer(1), now, true);
+    list.check();
+}
+
+#[test]
+fn peers_that_are_not_kept_are_forgotten_or_answered() {
+    let now = Instant::now();
+    let mut list = list_of(1..5);
+    list.connected(peer(2), OLD_FRIEND);
+    assert_eq!(list.retain(|ip| ip != peer(1).ip() && ip != peer(2).ip()), [OLD_FRIEND]);
+    list.check();
+    assert!(list.known(peer(1)).is_none() && list.known(peer(2)).is_some());
+    list.forget(peer(2));
+    assert!(list.known(peer(2)).is_some());
+    list.disconnected(peer(2), now, false);
+    list.forget(peer(2));
+    assert_eq!(list.connect_all(now), [peer(3), peer(4)]);
+}

@@ -30,6 +30,7 @@ impl Swarm {
             up_rate: 0,
             uploaded_since_unchoke: 0,
             quota: QUOTA,
+            group: None,
             score: Some(0),
             last_unchoke: None,
             last_optimistic: None,
@@ -248,4 +249,16 @@ proptest! {
             prop_assert!(swarm.peers.values().all(|peer| !(peer.exempt && peer.interested && peer.choked)));
         }
     }
+}
+
+#[test]
+fn a_group_holds_no_more_slots_than_it_may_and_the_rest_go_to_others() {
+    let mut swarm = Swarm::new(8, 5);
+    for key in 0..6 {
+        let peer = swarm.peer(key);
+        (peer.group, peer.down_rate) = (Some((7, 2)), 1_000 - u64::from(key));
+    }
+    let decision = swarm.round();
+    let (grouped, others): (Vec<u32>, Vec<u32>) = decision.unchoke.iter().partition(|key| **key < 6);
+    assert_eq!((grouped, others), (vec![0, 1], vec![6, 7]));
 }

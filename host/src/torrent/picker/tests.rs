@@ -536,3 +536,56 @@ proptest! {
         swarm.finish();
     }
 }
+
+#[test]
+fn padding_is_never_picked_and_counts_as_there() {
+    // Two pieces of four blocks: the last two of the first are padding, and all but one byte of the first of the second.
+    let geometry = Geometry::new(131_072, 65_536).unwrap();
+    let mut picker: Picker<u32> = Picker::new(geometry).with_padding(vec![32_768..65_536, 65_537..81_920]);
+    let mut out = Vec::new();
+    let has = Bitfield::full(2);
+    picker.peer_is_seed();
+    picker.pick(1, &has, 100, &PickOptions::default(), &mut StdRng::seed_from_u64(7), &mut out);
+    let mut asked: Vec<_> = out.iter().map(|span| (span.piece.get(), span.start)).collect();
+    asked.sort_unstable();
+    assert_eq!(asked, [(0, 0), (0, 16_384), (1, 0), (1, 16_384), (1, 32_768), (1, 49_152)]);
+    picker.check();
+    let piece = geometry.piece(0).unwrap();
+    let block = |index| geometry.block(piece, index).unwrap();
+    assert!(!picker.received(1, block(0)).piece_complete);
+    let padding: Vec<u32> = picker.take_padding(piece).iter().map(|span| span.block_index()).collect();
+    assert_eq!((padding, picker.take_padding(piece)), (vec![2, 3], vec![]));
+    assert!(picker.received(1, block(3)).duplicate);
+    assert!(picker.received(1, block(1)).piece_complete);
+    assert_eq!(picker.contributors(piece), [1]);
+    picker.check();
+    // A piece that failed begins anew, and so does its padding.
+    picker.failed(piece);
+    assert!(!picker.received(2, block(0)).piece_complete);
+    assert_eq!(picker.take_padding(piece).len(), 2);
+    picker.check();
+}
+
+#[test]
+fn a_piece_whose_requests_are_all_given_back_is_open_though_it_has_padding() {
+    let geometry = Geometry::new(65_536, 65_536).unwrap();
+    let mut picker: Picker<u32> = Picker::new(geometry).with_padding(std::iter::once(49_152..65_536));
+    let (has, mut out) = (Bitfield::full(1), Vec::new());
+    picker.peer_is_seed();
+    picker.pick(1, &has, 100, &PickOptions::default(), &mut StdRng::seed_from_u64(7), &mut out);
+    assert_eq!(out.len(), 3);
+    picker.abort_all(1, &out);
+    assert!(picker.begun().is_empty());
+    picker.check();
+}
+
+#[test]
+fn a_piece_that_is_nothing_but_padding_is_picked_like_any_other() {
+    let geometry = Geometry::new(3 * 65_536, 65_536).unwrap();
+    let mut picker: Picker<u32> = Picker::new(geometry).with_padding(std::iter::once(60_000..140_000));
+    let (has, mut out) = (Bitfield::full(3), Vec::new());
+    picker.peer_is_seed();
+    picker.pick(1, &has, 100, &PickOptions::default(), &mut StdRng::seed_from_u64(7), &mut out);
+    let in_piece = |piece| out.iter().filter(|span| span.piece.get() == piece).count();
+    assert_eq!([0, 1, 2].map(in_piece), [4, 4, 4]);
+}
