@@ -167,6 +167,8 @@ alerts! {
     DhtAnnounce = 55, "dht_announce", DHT { address: SocketAddr, info_hash: [u8; 20] } => "{address}: announces {info_hash}";
     /// A DHT node asked us for peers of a torrent.
     DhtGetPeers = 56, "dht_get_peers", DHT { info_hash: [u8; 20] } => "peers of {info_hash} are looked for";
+    /// A peer was found on the network that we are on.
+    LsdPeer = 60, "lsd_peer", PEER { torrent: TorrentHandle, address: SocketAddr } => "{address}: found on this network";
     /// The DHT is entered: its nearest nodes are known.
     DhtBootstrap = 62, "dht_bootstrap", DHT { nodes: u32 } => "the DHT is entered: {nodes} nodes";
     /// A torrent was added, or could not be.

@@ -292,6 +292,11 @@ settings! {
     /// How much stands ready to be sent to a peer between those two bounds, in percent of what it takes in a second.
     send_buffer_watermark_factor: u32 = 50, 1..=1_000;
 
+    /// Whether torrents are announced to everybody on the network that we are on, and peers found there (BEP 14). Private
+    /// torrents never are.
+    enable_lsd: bool = true;
+    /// How often a torrent is announced there, in seconds.
+    local_service_announce_interval: Seconds = Seconds(300), 30..=86_400;
     /// Whether peers are looked for in the DHT, and found there (BEP 5). Of private torrents it never hears.
     enable_dht: bool = true;
     /// Where the DHT is entered: HOST:PORT, several separated by commas; empty relies on nodes that are known already, or

@@ -66,6 +66,9 @@ pub struct Sim {
     held: Vec<Event>,
     /// What was sent on each connection by each of its ends, if it is kept.
     tap: Option<BTreeMap<(usize, usize), Vec<u8>>>,
+    /// Whether what is sent to everybody on a network reaches them.
+    pub hears_all: bool,
+    multicasts: Vec<(NodeId, Bytes)>,
     /// What was sent by UDP, if it is kept.
     datagrams: Vec<(NodeId, (SocketAddr, Bytes))>,
     /// The addresses of host names.
@@ -113,6 +116,8 @@ impl Sim {
             links: BTreeMap::new(),
             held: Vec::new(),
             tap: None,
+            hears_all: false,
+            multicasts: Vec::new(),
             datagrams: Vec::new(),
             names: BTreeMap::new(),
             trackers: BTreeMap::new(),

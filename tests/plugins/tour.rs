@@ -457,7 +457,10 @@ impl Tour {
                 }
                 Output::Answer(_, Answer::Added(Ok(torrent))) => self.added.push(torrent),
                 Output::Answer(_, Answer::State(states)) => self.states.extend(states),
-                Output::Answer(..) | Output::Datagram { .. } | Output::Resolve { .. } => {}
+                Output::Answer(..)
+                | Output::Datagram { .. }
+                | Output::LocalAnnouncement { .. }
+                | Output::Resolve { .. } => {}
                 Output::Fetch { .. } | Output::CancelFetch(_) => {}
                 Output::Stopped => self.stopped = true,
             }

@@ -70,7 +70,10 @@ impl Alone {
                 Output::Answer(_, answer) => self.answers.push(answer),
                 Output::Transmit(peer) => self.write(peer),
                 Output::Read(peer) => self.reads.push(peer),
-                Output::Datagram { .. } | Output::Resolve { .. } | Output::Stopped => {}
+                Output::Datagram { .. }
+                | Output::LocalAnnouncement { .. }
+                | Output::Resolve { .. }
+                | Output::Stopped => {}
                 Output::Fetch { .. } | Output::CancelFetch(_) => {}
             }
         }

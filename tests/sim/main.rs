@@ -19,6 +19,7 @@ mod handshakes;
 mod inbound;
 mod ip_filters;
 mod liars;
+mod local_discovery;
 mod magnets;
 mod outbound;
 mod padding;

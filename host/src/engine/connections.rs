@@ -38,6 +38,7 @@ impl Engine {
     /// Tries as many known peers as are wanted now, and has the torrent's timer run.
     pub(super) fn connect_peers(&mut self, torrent: TorrentHandle) {
         self.state.schedule_dht(torrent);
+        self.state.schedule_lsd(torrent);
         self.call_candidates(torrent);
         self.state.schedule_torrent(torrent);
     }

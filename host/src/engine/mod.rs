@@ -25,6 +25,7 @@
 //! | `datagrams` | what comes by UDP, and names that are looked up |
 //! | `announcing` | trackers, by HTTP and UDP |
 //! | `dht` | looking for peers in the DHT, and answering others there |
+//! | `local_discovery` | looking for peers on the network that we are on |
 //! | `external` | from which address others see us |
 //! | `ciphers`, `encryption` | encryption that plugins switch on; that which the handshake brings (MSE) |
 //! | `tick`, `choking`, `timers` | deadlines |
@@ -49,6 +50,7 @@ mod host_api;
 mod inbound;
 mod input;
 mod ip_filter;
+mod local_discovery;
 mod metadata;
 mod output;
 mod pausing;

@@ -84,6 +84,13 @@ pub enum Output {
         /// What.
         payload: Bytes,
     },
+    /// Send a datagram to the multicast group of local discovery, on each network of that address family that is listened on.
+    LocalAnnouncement {
+        /// Whether it is for IPv4, and not IPv6.
+        is_v4: bool,
+        /// What.
+        payload: Bytes,
+    },
     /// Look up the addresses of a host; [`Input::Resolved`](super::Input::Resolved) follows.
     Resolve {
         /// Names the question.

@@ -18,6 +18,7 @@ use super::announcing::Announcing;
 use super::bandwidth::Bandwidth;
 use super::dht::{Contact, Dht};
 use super::external::Votes;
+use super::local_discovery::LocalDiscovery;
 use super::output::{LookupToken, Output};
 use super::plugins::PluginRecord;
 use super::step::{Sent, Step};
@@ -87,6 +88,7 @@ pub(super) struct State {
     pub(super) entries: Vec<EntryTree>,
 
     pub(super) dht: Dht,
+    pub(super) local_discovery: LocalDiscovery,
     /// Who says from which address we are seen: IPv4, IPv6.
     pub(super) external: [Votes; 2],
     pub(super) listening: Vec<SocketAddr>,
@@ -210,6 +212,7 @@ impl State {
             calling: PluginId(u32::MAX),
             entries: Vec::new(),
             dht: Dht::remembering(config.dht_state.as_deref()),
+            local_discovery: LocalDiscovery::default(),
             external: Default::default(),
             listening: Vec::new(),
             announcing: Announcing::default(),

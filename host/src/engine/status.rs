@@ -209,6 +209,9 @@ impl State {
                 connection.requests.set_limits(limits);
             }
         }
+        if name == "enable_lsd" {
+            self.update_lsd();
+        }
         if name.contains("dht") {
             self.update_dht();
         }

@@ -43,6 +43,7 @@ impl Engine {
                 Timer::Announce(torrent) => self.on_announce_timer(torrent),
                 Timer::Request(request) => self.on_request_timer(request),
                 Timer::Choker => self.choke_round(),
+                Timer::Lsd => self.on_lsd_timeout(),
                 Timer::Dht => self.on_dht_timeout(),
                 Timer::Interest(peer) => self.state.settle_interest(peer),
             }

@@ -21,6 +21,8 @@ pub(super) enum Timer {
     Request(u64),
     /// A slot has become free.
     Choker,
+    /// A round of local discovery.
+    Lsd,
     /// Something of the DHT.
     Dht,
     /// A moment after a peer's bitfield came.

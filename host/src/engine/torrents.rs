@@ -160,6 +160,7 @@ impl Engine {
         }
         self.state.open_storage(torrent);
         self.state.greet_dht(torrent);
+        self.state.schedule_lsd(torrent);
         for (address, source) in peers {
             self.state.steps.push_back(Step::OfferPeer(torrent, address, source));
         }

@@ -23,6 +23,7 @@ pub(crate) use thread::start;
 
 use super::alerts::Subscribers;
 use super::http::{self, Fetches};
+use super::lsd::LsdSockets;
 use super::peer_io::{self, Flow, Socket};
 use super::post::{Mail, Post, Request};
 use super::tls::Trust;
@@ -58,6 +59,7 @@ pub(super) struct Driver {
     this: Weak<RefCell<Self>>,
     links: FxHashMap<PeerHandle, Link>,
     pub(super) udp: UdpSockets,
+    pub(super) lsd: LsdSockets,
     pub(super) fetches: Fetches,
     /// Which servers are trusted, where that matters.
     pub(super) trust: Rc<Trust>,
@@ -142,6 +144,7 @@ impl Driver {
                 this: this.clone(),
                 links: FxHashMap::default(),
                 udp: UdpSockets::default(),
+                lsd: LsdSockets::default(),
                 fetches: Fetches::default(),
                 trust: Rc::default(),
                 dirty: Vec::new(),
@@ -285,6 +288,7 @@ impl Driver {
             }
             Output::Close(peer) => self.close(peer),
             Output::Datagram { to, payload } => self.udp.send(to, &payload),
+            Output::LocalAnnouncement { is_v4, payload } => self.lsd.send(is_v4, &payload),
             Output::Resolve { lookup, host } => self.resolve(lookup, host),
             Output::Fetch { fetch, request } => self.fetch(fetch, *request),
             Output::CancelFetch(fetch) => self.fetches.cancel(fetch),

@@ -10,7 +10,7 @@ use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::TcpListener;
 
 use super::driver::Driver;
-use super::udp;
+use super::{lsd, udp};
 use crate::engine::Input;
 
 /// Connections that the system keeps for us until we accept them; it may allow fewer.
@@ -35,6 +35,7 @@ pub(super) fn listen(driver: &Rc<RefCell<Driver>>, addresses: &[SocketAddr]) {
         });
         if let Some(local) = local {
             udp::open(driver, local);
+            lsd::open(driver, local.ip());
         }
     }
 }

@@ -20,7 +20,7 @@
 //! | `peer_io` | the bytes of one connection |
 //! | `listener` | accepting connections |
 //! | `tls` | encryption of what comes from web seeds |
-//! | `udp` | datagrams |
+//! | `udp`, `lsd` | datagrams; those of local discovery |
 //! | `proxy` | connections that a proxy makes for us |
 //! | `http` | documents that are fetched by HTTP and HTTPS |
 //! | `turns` | how long turns hold the thread |
@@ -33,6 +33,7 @@ mod descriptors;
 mod driver;
 mod http;
 mod listener;
+mod lsd;
 mod peer_io;
 mod post;
 mod proxy;

@@ -12,6 +12,7 @@ mod extended;
 mod handshake;
 pub mod http;
 pub mod krpc;
+pub mod lsd;
 mod message;
 pub mod tracker;
 

@@ -28,6 +28,13 @@ impl Sim {
         self.settle(to);
     }
 
+    /// An announcement comes to a node from somebody on its network who is not part of the simulation.
+    pub fn announce_locally(&mut self, to: NodeId, from: SocketAddr, payload: &[u8]) {
+        let now = self.instant();
+        self.nodes[to.0].engine.local_announcement(from, payload, now);
+        self.settle(to);
+    }
+
     /// A node sends a datagram. One of several in flight may overtake another.
     pub(super) fn send_datagram(&mut self, from: NodeId, address: SocketAddr, payload: Bytes) {
         if self.tap.is_some() {
@@ -46,6 +53,24 @@ impl Sim {
         let late = self.rng.random_range(0.0..0.2);
         let at = self.now + link.latency.mul_f64(1.0 + late);
         self.queue.plan(at, Event::Datagram(Datagram { from, to, payload }));
+    }
+
+    /// A node sends a datagram to everybody on its network: a simulation is one.
+    pub(super) fn send_to_all(&mut self, from: NodeId, payload: &Bytes) {
+        self.multicasts.push((from, payload.clone()));
+        let (now, address, side) = (self.instant(), self.nodes[from.0].address, self.nodes[from.0].side);
+        for to in 0..self.nodes.len() {
+            let node = &mut self.nodes[to];
+            if self.hears_all && node.side == side && !node.stopped {
+                node.engine.local_announcement(address, payload, now);
+                self.settle(NodeId(to));
+            }
+        }
+    }
+
+    /// What a node has sent to everybody on its network.
+    pub fn multicasts_of(&self, node: NodeId) -> impl Iterator<Item = &Bytes> {
+        self.multicasts.iter().filter(move |(from, _)| *from == node).map(|(_, payload)| payload)
     }
 
     pub(super) fn on_datagram(&mut self, datagram: Datagram) {

@@ -152,6 +152,7 @@ impl Sim {
             Output::Read(peer) => self.read_soon(id, peer),
             Output::Close(peer) => self.close(id, peer),
             Output::Datagram { to, payload } => self.send_datagram(id, to, payload),
+            Output::LocalAnnouncement { payload, .. } => self.send_to_all(id, &payload),
             Output::Resolve { lookup, host } => {
                 let addresses = self.look_up(&host);
                 self.handle(id, Input::Resolved { lookup, addresses });
