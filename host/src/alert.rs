@@ -117,8 +117,8 @@ alerts! {
     TrackerAnnounce = 17, "tracker_announce", TRACKER { torrent: TorrentHandle, name: String, tracker_url: String, event: String } => "{name}: {tracker_url} is asked for peers {event}";
     /// A piece failed its hash check.
     HashFailed = 18, "hash_failed", STATUS { torrent: TorrentHandle, name: String, piece: PieceIndex } => "{name}: hash of piece {piece} failed";
-    /// A peer was banned.
-    PeerBan = 19, "peer_ban", PEER { torrent: TorrentHandle, peer: PeerHandle, address: SocketAddr, reason: String } => "{address}: banned: {reason}";
+    /// A peer was banned: from a torrent, or from the session if the handle is invalid. So is that of the connection if it has none.
+    PeerBan = 19, "peer_ban", PEER { torrent: TorrentHandle, peer: PeerHandle, address: SocketAddr, by: String, reason: String } => "{address}: banned by {by}: {reason}";
     /// A peer keeps us waiting.
     PeerSnubbed = 21, "peer_snubbed", PEER { torrent: TorrentHandle, peer: PeerHandle, address: SocketAddr } => "{address}: snubbed";
     /// A peer broke the protocol.

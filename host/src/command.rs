@@ -97,6 +97,24 @@ pub enum Command {
     SetIpFilter(Arc<IpFilter>),
     /// Sets the priorities of a torrent's files, 0 (not wanted) to 7; its pieces follow.
     PrioritizeFiles(TorrentHandle, Vec<u8>),
+    /// Keeps an address out of a torrent, or of the whole session if none is named.
+    Ban {
+        /// Of which torrent.
+        torrent: Option<TorrentHandle>,
+        /// The address, whatever its port.
+        address: IpAddr,
+        /// Why, in words.
+        reason: String,
+    },
+    /// Lifts a ban from a torrent, or from the session if none is named.
+    Unban {
+        /// From which torrent.
+        torrent: Option<TorrentHandle>,
+        /// The address.
+        address: IpAddr,
+    },
+    /// Asks for all bans; answered by [`Answer::Bans`].
+    Bans(Ticket),
     /// Pauses or resumes the session.
     PauseSession(bool),
     /// Has a torrent's trackers asked again, sooner than they would be.
@@ -176,6 +194,8 @@ pub enum Answer {
     UrlSeeds(Option<Vec<String>>),
     /// A torrent's trackers, in the order in which they are tried; `None` if the torrent is gone.
     Trackers(Option<Vec<TrackerStatus>>),
+    /// Every ban, the session's before those of torrents.
+    Bans(Vec<Ban>),
     /// Per plugin, the bencoded dictionary that it keeps; and that of the DHT.
     State(Vec<(String, Vec<u8>)>),
     /// What is known of a torrent. `None` if nothing of what was asked for has changed, its files are being checked, or it is
@@ -229,6 +249,19 @@ impl std::ops::BitOr for SaveResumeFlags {
     }
 }
 
+/// An address that is banned: it is neither let in nor connected to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ban {
+    /// The address.
+    pub address: IpAddr,
+    /// From which torrent; `None` if from all of the session.
+    pub torrent: Option<TorrentHandle>,
+    /// Who asked for it: a plugin's name, `engine`, or `program` for the one that embeds it.
+    pub by: String,
+    /// Why, in words.
+    pub reason: String,
+}
+
 /// A torrent to be added (libtorrent's `add_torrent_params`).
 #[derive(Clone, Debug)]
 pub struct AddTorrent {
@@ -262,6 +295,8 @@ pub struct AddTorrent {
     /// What was known of its files last time. It says which pieces are there, how much was sent and received before, and
     /// when the torrent was added; everything else is as the fields above say.
     pub resume: Option<Box<Resume>>,
+    /// Exchange no peers with its peers (libtorrent's `torrent_flags::disable_pex`).
+    pub disable_pex: bool,
 }
 
 impl AddTorrent {
@@ -283,6 +318,7 @@ impl AddTorrent {
             piece_priorities: Vec::new(),
             banned_peers: Vec::new(),
             resume: None,
+            disable_pex: false,
         }
     }
 

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use sha1::{Digest as _, Sha1};
 
 use crate::metainfo::resume::Stamps;
 use crate::metainfo::{BlockSpan, FileLayout, InfoHashes, Metainfo, MetainfoError, PieceHashes, PieceIndex};
@@ -83,6 +84,15 @@ pub enum DiskJob {
         /// Whose files.
         storage: StorageId,
         /// What to read.
+        span: BlockSpan,
+        /// Comes back with the answer.
+        token: ReadToken,
+    },
+    /// Hashes a range with SHA-1, so that its data need not leave the disk's threads; answered by [`DiskDone::Digest`].
+    Digest {
+        /// Whose files.
+        storage: StorageId,
+        /// What to hash.
         span: BlockSpan,
         /// Comes back with the answer.
         token: ReadToken,
@@ -168,6 +178,13 @@ pub enum DiskDone {
         /// The data, `span.len` bytes.
         data: Result<Bytes, DiskError>,
     },
+    /// The answer to a digest.
+    Digest {
+        /// From the job.
+        token: ReadToken,
+        /// The SHA-1.
+        digest: Result<[u8; 20], DiskError>,
+    },
     /// An info dictionary was looked at.
     Metadata {
         /// Whose.
@@ -180,6 +197,13 @@ pub enum DiskDone {
         /// Whose files.
         storage: StorageId,
     },
+}
+
+impl DiskDone {
+    /// The answer to a digest, by what was read.
+    pub fn digest(token: ReadToken, data: Result<Bytes, DiskError>) -> Self {
+        Self::Digest { token, digest: data.map(|data| Sha1::digest(&data).into()) }
+    }
 }
 
 /// What is wrong with an info dictionary that peers sent.

@@ -34,7 +34,7 @@
 mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -48,8 +48,9 @@ use pilotfish_plugin::{AlertCategory, ConnectionType, PeerHandle, PeerSource, Pi
 
 use crate::alert::Alert;
 use crate::command::{
-    AddTorrent, AddTorrentError, Answer, Command, DhtCommand, DhtItem, DhtItemError, MutableItem, OpenPlugin,
-    PluginSource, SaveResumeFlags, Ticket, TorrentExtension, TorrentLimit, TorrentStatus, TrackerStatus,
+    AddTorrent, AddTorrentError, Answer, Ban, Command, DhtCommand, DhtItem, DhtItemError, MutableItem,
+    OpenPlugin, PluginSource, SaveResumeFlags, Ticket, TorrentExtension, TorrentLimit, TorrentStatus,
+    TrackerStatus,
 };
 use crate::dht;
 use crate::ip_filter::IpFilter;
@@ -96,13 +97,19 @@ impl Default for SessionParams {
 
 /// The extensions that come with the engine, in the order in which they are asked.
 pub fn default_extensions() -> Vec<TorrentExtension> {
-    vec![TorrentExtension::new("ut_metadata", builtin::create_ut_metadata_plugin)]
+    vec![
+        TorrentExtension::new("ut_pex", builtin::create_ut_pex_plugin),
+        TorrentExtension::new("ut_metadata", builtin::create_ut_metadata_plugin),
+        TorrentExtension::new("smart_ban", builtin::create_smart_ban_plugin),
+    ]
 }
 
 /// Whether the settings leave an extension among the defaults.
 fn is_enabled(extension: &TorrentExtension, settings: &Settings) -> bool {
     match extension.name.as_str() {
+        "ut_pex" => settings.enable_ut_pex,
         "ut_metadata" => settings.enable_ut_metadata,
+        "smart_ban" => settings.enable_smart_ban,
         _ => true,
     }
 }
@@ -444,6 +451,29 @@ impl Session {
     /// pieces follow.
     pub fn prioritize_files(&self, torrent: TorrentHandle, priorities: Vec<u8>) {
         self.tell(Command::PrioritizeFiles(torrent, priorities));
+    }
+
+    /// Keeps an address, whatever its port, out of a torrent, or out of the whole session: it is disconnected, and from now on
+    /// neither let in nor connected to. The reason is in the alert `peer_ban`, and in the list of [`bans`](Self::bans).
+    pub fn ban(&self, torrent: Option<TorrentHandle>, address: IpAddr, reason: &str) {
+        self.tell(Command::Ban { torrent, address, reason: reason.to_owned() });
+    }
+
+    /// Lifts a ban from a torrent, or from the session, whoever asked for it.
+    pub fn unban(&self, torrent: Option<TorrentHandle>, address: IpAddr) {
+        self.tell(Command::Unban { torrent, address });
+    }
+
+    /// Every ban: those from the session, then those from torrents. Some were asked for by this program, some by plugins, and
+    /// some are the engine's own: of peers that sent bad data.
+    ///
+    /// # Errors
+    /// The session has ended.
+    pub fn bans(&self) -> Result<Vec<Ban>, SessionError> {
+        match self.ask(Command::Bans)? {
+            Answer::Bans(bans) => Ok(bans),
+            _ => Err(SessionError::Closed),
+        }
     }
 
     /// Pauses all torrents, whatever each of them is set to.

@@ -183,6 +183,12 @@ settings! {
     /// The most requests that one peer may have waiting at our side; told to it as reqq. libtorrent has 2000, which at a
     /// round trip of 100 ms holds a peer to 320 MB/s; this is what `max_out_request_queue` asks of others.
     max_allowed_in_request_queue: u32 = 8_192, 1..=1_000_000;
+    /// Whether the extension ut_pex is among the defaults: peers tell each other of peers (BEP 11).
+    enable_ut_pex: bool = true;
+    /// How many peers of each address family are remembered at a time of what one peer tells of (BEP 11).
+    max_pex_peers: u32 = 50, 0..=10_000;
+    /// Whether the extension smart_ban is among the defaults: it finds out who sent the blocks that spoilt a piece.
+    enable_smart_ban: bool = true;
     /// Whether the extension ut_metadata is among the defaults: the metadata of magnet links from peers, and for peers (BEP 9).
     enable_ut_metadata: bool = true;
     /// How long the metadata of a torrent that was added by a magnet link may be, in bytes.

@@ -170,6 +170,12 @@ error_codes! {
     TORRENT_FINISHED = 98, "torrent finished";
     /// A ut_metadata message that is none (BEP 9).
     INVALID_METADATA_MESSAGE = 104, "invalid metadata message";
+    /// A ut_pex message that is too long (BEP 11).
+    PEX_MESSAGE_TOO_LARGE = 105, "pex message too large";
+    /// A ut_pex message that is none (BEP 11).
+    INVALID_PEX_MESSAGE = 106, "invalid pex message";
+    /// More ut_pex messages than one per minute (BEP 11).
+    TOO_FREQUENT_PEX = 108, "pex messages sent too frequent (possible attack)";
     /// A hash request that makes no sense.
     INVALID_HASH_REQUEST = 117, "invalid hash request";
     /// A web seed's file has another length than the torrent says.
@@ -182,6 +188,8 @@ error_codes! {
     PLUGIN_PANICKED = 1002, "plugin panicked";
     /// The disk cannot be read or written. (Ours.)
     DISK_ERROR = 1003, "disk error";
+    /// The torrent turned out to be private, and none of its trackers named the peer (BEP 27). (Ours.)
+    PRIVATE_TORRENT = 1004, "the torrent is private";
 }
 
 /// What was being done when an error came up (libtorrent's `operation_t`).

@@ -18,8 +18,8 @@ use crate::mailbox::RawWaker;
 use crate::peer_plugin::PeerBox;
 use crate::torrent_plugin::TorrentBox;
 use crate::value::{
-    AlertCategory, Endpoint, InfoHashes, PeerHandle, PeerId, PeerRequest, PeerSource, PieceIndex, PluginId,
-    Reserved, TorrentHandle, TorrentState, Userdata,
+    AlertCategory, Endpoint, InfoHashes, PeerHandle, PeerId, PeerRequest, PeerSource, PexFlags, PieceIndex,
+    PluginId, Reserved, TorrentFlags, TorrentHandle, TorrentState, Userdata,
 };
 
 /// The host's side of one hook call. A raw pointer, so that whatever holds it is neither `Send` nor `Sync`.
@@ -130,6 +130,8 @@ host_table! {
     fn send_queue_len(peer: PeerHandle, out: &mut u64);
     fn set_upload_limit(peer: PeerHandle, limit: u32);
     fn set_download_limit(peer: PeerHandle, limit: u32);
+    /// 0: not known.
+    fn listen_port(peer: PeerHandle, out: &mut u16);
 }
 
 host_table! {
@@ -180,6 +182,16 @@ host_table! {
     fn max_uploads(torrent: TorrentHandle, out: &mut u32);
     fn set_max_connections(torrent: TorrentHandle, most: u32);
     fn max_connections(torrent: TorrentHandle, out: &mut u32);
+    fn flags(torrent: TorrentHandle, out: &mut TorrentFlags);
+    fn add_peer(torrent: TorrentHandle, address: Endpoint, source: PeerSource, flags: PexFlags);
+    /// One handle for each block; an invalid one where nobody has sent it.
+    fn downloaders(torrent: TorrentHandle, piece: PieceIndex, out: Sink<'_>);
+    fn downloader_address(torrent: TorrentHandle, peer: PeerHandle, out: &mut Endpoint);
+    fn hash_block(torrent: TorrentHandle, block: &PeerRequest);
+    fn ban_for(torrent: TorrentHandle, address: Endpoint, reason: RStr<'_>);
+    fn unban(torrent: TorrentHandle, address: Endpoint);
+    /// A bencoded list: see `Ban`.
+    fn bans(torrent: TorrentHandle, out: Sink<'_>);
 }
 
 host_table! {
@@ -202,4 +214,8 @@ host_table! {
     fn describe(error: ErrorCode, out: Sink<'_>);
     fn now(out: &mut u64);
     fn plugins(out: Sink<'_>);
+    fn ban(address: Endpoint, reason: RStr<'_>);
+    fn unban(address: Endpoint);
+    /// A bencoded list: see `Ban`.
+    fn bans(out: Sink<'_>);
 }

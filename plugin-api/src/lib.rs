@@ -80,6 +80,7 @@
 
 mod alert;
 mod answer;
+mod ban;
 mod bencode;
 mod cipher_plugin;
 mod config;
@@ -102,6 +103,7 @@ mod value;
 
 pub use alert::{Alert, USER_ALERT_ID};
 pub use answer::{CipherError, Consent, Keep, Request, Verdict};
+pub use ban::Ban;
 pub use bencode::{Dict, List, Value};
 pub use cipher_plugin::{CipherBox, CipherHooks, CipherPlugin, Decrypted, Prefix};
 pub use config::Config;
@@ -118,8 +120,8 @@ pub use torrent::{Torrent, TorrentStatus};
 pub use torrent_plugin::{TorrentBox, TorrentHooks, TorrentPlugin};
 pub use value::{
     AddPeerFlags, AlertCategory, Attach, ConnectionType, Features, InfoHashes, MessageOrigin, PeerHandle,
-    PeerId, PeerRequest, PeerSource, PieceIndex, PieceOrigin, PluginId, Refusal, Reserved, TorrentHandle,
-    TorrentState, Userdata,
+    PeerId, PeerRequest, PeerSource, PexFlags, PieceIndex, PieceOrigin, PluginId, Refusal, Reserved,
+    TorrentFlags, TorrentHandle, TorrentState, Userdata,
 };
 
 /// What the type system rules out. Each block must fail to compile.

@@ -312,6 +312,14 @@ impl<'a> Peer<'a> {
         ask!(self.peer.send_queue_len(&mut bytes));
         bytes
     }
+
+    /// The port on which the peer takes connections: that of its address if we connected to it, the one that its extended
+    /// handshake names (BEP 10) if it connected to us. `None` if it named none.
+    pub fn listen_port(&self) -> Option<u16> {
+        let mut port = 0;
+        ask!(self.peer.listen_port(&mut port));
+        (port != 0).then_some(port)
+    }
 }
 
 impl PartialEq for Peer<'_> {
@@ -428,6 +436,8 @@ peer_info! {
 }
 
 impl PeerInfo {
+    /// Bit of [`flags`](Self::flags): the connection is one of uTP (BEP 29).
+    pub const UTP_SOCKET: i64 = 1 << 17;
     /// Bit of [`flags`](Self::flags): the connection is RC4-encrypted.
     pub const RC4_ENCRYPTED: i64 = 1 << 19;
     /// Bit of [`flags`](Self::flags): the encryption handshake settled on plain text.

@@ -1,9 +1,11 @@
 //! The session, as a hook sees it.
 #![allow(unsafe_code)]
 
+use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 
 use crate::answer::HookStatus;
+use crate::ban::Ban;
 use crate::context::Scope;
 use crate::entry::{Entry, EntryId, EntryRaw};
 use crate::torrent::words;
@@ -112,6 +114,22 @@ impl Session<'_> {
         let text = self.scope.text(|s| ask_session!(self.plugins(s))).unwrap_or_default();
         text.lines().map(str::to_owned).collect()
     }
+
+    /// Bans an address, whatever its port, from all torrents, and disconnects it: it is neither let in nor tried. The reason
+    /// is in the alert `peer_ban` and in the list of bans, cut after 200 characters.
+    pub fn ban(&self, address: IpAddr, reason: &str) {
+        ask_session!(self.ban(SocketAddr::new(address, 0).into(), reason.into()));
+    }
+
+    /// Lifts a ban from the session, whoever asked for it; one from a torrent stays.
+    pub fn unban(&self, address: IpAddr) {
+        ask_session!(self.unban(SocketAddr::new(address, 0).into()));
+    }
+
+    /// Who is banned from the session. [`Torrent::bans`](crate::Torrent::bans) are those of one torrent.
+    pub fn bans(&self) -> Vec<Ban> {
+        Ban::read(&self.scope.collect(|s| ask_session!(self.bans(s))).unwrap_or_default())
+    }
 }
 
 /// An alert of a plugin's own. Programs tell them apart by plugin and kind; the host maps each such pair to an alert type
@@ -161,6 +179,12 @@ impl AddTorrentParams<'_> {
     /// Adds it paused. (libtorrent's default; not ours.)
     pub fn paused(&mut self, paused: bool) -> &mut Self {
         self.0.insert_int("paused", i64::from(paused));
+        self
+    }
+
+    /// Has it exchange no peers with its peers (libtorrent's `torrent_flags::disable_pex`).
+    pub fn disable_pex(&mut self, disable: bool) -> &mut Self {
+        self.0.insert_int("disable_pex", i64::from(disable));
         self
     }
 

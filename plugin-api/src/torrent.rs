@@ -5,12 +5,14 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use crate::answer::HookStatus;
+use crate::ban::Ban;
 use crate::bencode::Dict;
 use crate::context::Scope;
 use crate::peer::ask;
 use crate::torrent_plugin::TorrentBox;
 use crate::value::{
-    InfoHashes, PeerHandle, PeerRequest, PeerSource, PieceIndex, TorrentHandle, TorrentState, Userdata,
+    Endpoint, InfoHashes, PeerHandle, PeerRequest, PeerSource, PexFlags, PieceIndex, TorrentFlags,
+    TorrentHandle, TorrentState, Userdata,
 };
 
 /// A torrent, for as long as the context stays borrowed (libtorrent's `torrent_handle`). What a method changes takes
@@ -102,9 +104,31 @@ impl<'a> Torrent<'a> {
         ask!(self.torrent.connect_peer(address.into(), source));
     }
 
+    /// As [`connect_peer`](Self::connect_peer), with what is said of the peer: one that is said to be a seed is not
+    /// connected to once the torrent is finished.
+    pub fn add_peer(&self, address: SocketAddr, source: PeerSource, flags: PexFlags) {
+        ask!(self.torrent.add_peer(address.into(), source, flags));
+    }
+
     /// Bans the address, whatever its port, from this torrent, and disconnects it.
     pub fn ban(&self, address: SocketAddr) {
         ask!(self.torrent.ban(address.into()));
+    }
+
+    /// As [`ban`](Self::ban), and says why: the text is in the alert `peer_ban` and in the list of bans, cut after 200
+    /// characters.
+    pub fn ban_for(&self, address: SocketAddr, reason: &str) {
+        ask!(self.torrent.ban_for(address.into(), reason.into()));
+    }
+
+    /// Lifts a ban from this torrent, whoever asked for it; one from the session stays.
+    pub fn unban(&self, address: SocketAddr) {
+        ask!(self.torrent.unban(address.into()));
+    }
+
+    /// Who is banned from this torrent.
+    pub fn bans(&self) -> Vec<Ban> {
+        Ban::read(&self.bytes(|s| ask!(self.torrent.bans(s))))
     }
 
     /// Its connections.
@@ -160,6 +184,29 @@ impl<'a> Torrent<'a> {
     /// connections, as far as they are still there.
     pub fn contributors(&self, piece: PieceIndex) -> Vec<PeerHandle> {
         words(&self.bytes(|s| ask!(self.torrent.contributors(piece, s)))).map(PeerHandle::from_raw).collect()
+    }
+
+    /// Who sent each block of a piece that is being downloaded, or that has just passed or failed; `None` for a block that
+    /// is not here (libtorrent's `piece_picker::get_downloaders`). Also those whose connection has ended since:
+    /// [`downloader_address`](Self::downloader_address) knows where they were.
+    pub fn downloaders(&self, piece: PieceIndex) -> Vec<Option<PeerHandle>> {
+        let handles = self.bytes(|s| ask!(self.torrent.downloaders(piece, s)));
+        let handle = |raw| Some(PeerHandle::from_raw(raw)).filter(|peer| *peer != PeerHandle::INVALID);
+        words(&handles).map(handle).collect()
+    }
+
+    /// The address of a peer that is connected, or that has sent a block of a piece that is neither had nor lost yet.
+    pub fn downloader_address(&self, peer: PeerHandle) -> Option<SocketAddr> {
+        let mut address = Endpoint::UNSPECIFIED;
+        let known = ask!(self.torrent.downloader_address(peer, &mut address)) == HookStatus::HANDLED;
+        known.then(|| address.into())
+    }
+
+    /// Has a block hashed where the disk is read, with SHA-1; [`TorrentPlugin::on_block_hash`](crate::TorrentPlugin::on_block_hash)
+    /// of the plugin that asks is the answer. In everything else it is as [`read_block`](Self::read_block), but for the
+    /// limit: 16,384 answers may be outstanding in the session.
+    pub fn hash_block(&self, block: PeerRequest) -> bool {
+        ask!(self.torrent.hash_block(&block)) == HookStatus::HANDLED
     }
 
     /// Has a block read from disk, at most 16 KiB of one piece; [`TorrentPlugin::on_block_read`](crate::TorrentPlugin::on_block_read)
@@ -247,6 +294,13 @@ impl<'a> Torrent<'a> {
         let mut most = 0;
         ask!(self.torrent.max_connections(&mut most));
         most
+    }
+
+    /// What it was told to do.
+    pub fn flags(&self) -> TorrentFlags {
+        let mut flags = TorrentFlags::NONE;
+        ask!(self.torrent.flags(&mut flags));
+        flags
     }
 
     fn bytes(&self, f: impl FnOnce(crate::host_api::Sink<'_>) -> HookStatus) -> Vec<u8> {

@@ -57,5 +57,8 @@ hook_table! {
         fn on_block_read(block: PeerRequest => PeerRequest, data: &[u8] => RSlice<'_, u8>, error: ErrorCode => ErrorCode) -> () = ();
         /// The torrent is being removed from the session; nothing comes after it. (Beyond libtorrent.)
         fn on_removed() -> () = ();
+        /// The answer to [`Torrent::hash_block`](crate::Torrent::hash_block), for the plugin that asked: the SHA-1 of the block
+        /// as it is on disk, or nothing and why it cannot be read. Answers come in any order. (Beyond libtorrent.)
+        fn on_block_hash(block: PeerRequest => PeerRequest, sha1: &[u8] => RSlice<'_, u8>, error: ErrorCode => ErrorCode) -> () = ();
     }
 }

@@ -367,6 +367,36 @@ code! {
         UNUSABLE = 3,
         /// The peer is banned.
         BANNED = 4,
+        /// The torrent is private: its peers come from its trackers alone (BEP 27).
+        PRIVATE = 5,
+    }
+}
+
+flags! {
+    /// What is said of a peer that is passed on (BEP 11; libtorrent's `pex_flags_t`, same bits).
+    PexFlags(u8) {
+        /// It prefers encryption.
+        ENCRYPTION = 0x01,
+        /// It has everything, or only uploads.
+        SEED = 0x02,
+        /// It speaks uTP (BEP 29).
+        UTP = 0x04,
+        /// It speaks ut_holepunch (BEP 55).
+        HOLEPUNCH = 0x08,
+        /// Whoever passes it on connected to it, not the other way round: it can be reached. (Not in libtorrent.)
+        REACHABLE = 0x10,
+    }
+}
+
+flags! {
+    /// What a torrent was told to do (libtorrent's `torrent_flags_t`, same bits).
+    TorrentFlags(u64) {
+        /// It is paused.
+        PAUSED = 1 << 4,
+        /// It stops once its files have been checked.
+        STOP_WHEN_READY = 1 << 10,
+        /// It exchanges no peers with its peers (BEP 11).
+        DISABLE_PEX = 1 << 21,
     }
 }
 

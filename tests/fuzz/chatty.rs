@@ -263,6 +263,7 @@ impl TorrentPlugin for Chatty {
         fn on_metadata_failed() -> ();
         fn on_block_read(block: PeerRequest, data: &[u8], error: ErrorCode) -> ();
         fn on_removed() -> ();
+        fn on_block_hash(block: PeerRequest, sha1: &[u8], error: ErrorCode) -> ();
     }
 
     fn new_connection(

@@ -8,6 +8,7 @@
 
 mod chatty;
 mod cipher;
+mod extensions;
 mod krpc;
 mod mischief;
 mod mse;
@@ -30,9 +31,11 @@ const TARGETS: &[(&str, Run)] = &[
     ("session", World::run),
     ("tracker", tracker::run),
     ("krpc", krpc::run),
-    ("web_seed", web_seed::run),
     ("resume", resume::run),
     ("mse", mse::run),
+    ("ut_metadata", extensions::metadata),
+    ("ut_pex", extensions::pex),
+    ("web_seed", web_seed::run),
 ];
 
 /// What a run was.

@@ -14,8 +14,8 @@ use pilotfish_plugin::rt::abi_stable::std_types::{ROption, RSlice, RStr};
 use pilotfish_plugin::rt::*;
 use pilotfish_plugin::{
     AlertCategory, Attach, CipherBox, ErrorCode, InfoHashes, MessageOrigin, Operation, PeerBox, PeerContext,
-    PeerHandle, PeerId, PeerRequest, PeerSource, PieceIndex, PluginId, Reserved, SessionHooks, Severity,
-    TorrentBox, TorrentHandle, TorrentHooks, TorrentState, Userdata,
+    PeerHandle, PeerId, PeerRequest, PeerSource, PexFlags, PieceIndex, PluginId, Reserved, SessionHooks,
+    Severity, TorrentBox, TorrentFlags, TorrentHandle, TorrentHooks, TorrentState, Userdata,
 };
 
 /// The one plugin of this host.
@@ -196,6 +196,7 @@ tables! {
         fn send_queue_len(PeerHandle, &mut u64);
         fn set_upload_limit(PeerHandle, u32);
         fn set_download_limit(PeerHandle, u32);
+        fn listen_port(PeerHandle, &mut u16);
     }
     BT: BtApi in bt {
         fn packet_finished(PeerHandle);
@@ -240,6 +241,14 @@ tables! {
         fn max_uploads(TorrentHandle, &mut u32);
         fn set_max_connections(TorrentHandle, u32);
         fn max_connections(TorrentHandle, &mut u32);
+        fn flags(TorrentHandle, &mut TorrentFlags);
+        fn add_peer(TorrentHandle, Endpoint, PeerSource, PexFlags);
+        fn downloaders(TorrentHandle, PieceIndex, Sink<'_>);
+        fn downloader_address(TorrentHandle, PeerHandle, &mut Endpoint);
+        fn hash_block(TorrentHandle, &PeerRequest);
+        fn ban_for(TorrentHandle, Endpoint, RStr<'_>);
+        fn unban(TorrentHandle, Endpoint);
+        fn bans(TorrentHandle, Sink<'_>);
     }
     SESSION: SessionApi in session {
         fn torrents(Sink<'_>);
@@ -259,5 +268,8 @@ tables! {
         fn describe(ErrorCode, Sink<'_>);
         fn now(&mut u64);
         fn plugins(Sink<'_>);
+        fn ban(Endpoint, RStr<'_>);
+        fn unban(Endpoint);
+        fn bans(Sink<'_>);
     }
 }

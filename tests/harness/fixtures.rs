@@ -18,10 +18,13 @@ use std::sync::OnceLock;
 use serde_json::Value;
 
 /// The packages of the workspace that are libraries to load: those in `tests/fixtures`, and samples.
-const PLAIN: [&str; 6] = [
+const PLAIN: [&str; 9] = [
     "fixture-greedy",
     "fixture-panicker",
     "fixture-silent",
+    "fixture-smart-ban",
+    "fixture-ut-metadata",
+    "fixture-ut-pex",
     "fixture-versioned",
     "pilotfish-aes-ctr",
     "pilotfish-chat",

@@ -23,11 +23,13 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use pilotfish::alert::AlertKind;
 use pilotfish::command::{
-    AddTorrent, Answer, Command, OpenPlugin, PluginSource, SaveResumeFlags, Ticket, TorrentStatus,
+    AddTorrent, Answer, Command, OpenPlugin, PluginSource, SaveResumeFlags, Ticket, TorrentExtension,
+    TorrentStatus,
 };
 use pilotfish::engine::{FetchError, FetchRequest, FetchToken, Fetched, Input};
 use pilotfish::metainfo::Resume;
 use pilotfish::plugins::PluginLibrary;
+use pilotfish::session::default_extensions;
 use pilotfish::settings::Settings;
 use pilotfish_plugin::{
     Attach, PeerBox, PeerHandle, PeerSource, PluginId, SessionBox, SessionContext, TorrentBox,
@@ -157,6 +159,20 @@ impl Sim {
     /// A node with the default settings that reports every alert.
     pub fn node(&mut self) -> NodeId {
         self.node_with(talkative())
+    }
+
+    /// A node with the extensions that come with the engine, as a program has them.
+    pub fn full_node(&mut self, settings: Settings) -> NodeId {
+        let node = self.node_with(settings);
+        for extension in default_extensions() {
+            self.extend(node, extension);
+        }
+        node
+    }
+
+    /// Puts an extension on every torrent that is added from now on.
+    pub fn extend(&mut self, node: NodeId, extension: TorrentExtension) -> PluginId {
+        self.register(node, PluginSource::torrent_factory(extension))
     }
 
     /// Registers a plugin that is linked in.

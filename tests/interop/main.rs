@@ -18,6 +18,7 @@ mod magnets;
 #[cfg(feature = "debian")]
 mod opentracker;
 mod peers;
+mod pex;
 mod plugins;
 mod process;
 mod resume;

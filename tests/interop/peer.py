@@ -29,6 +29,7 @@ def options():
     parser.add_argument("--peer", action="append", default=[], metavar="IP:PORT")
     parser.add_argument("--dht-node", metavar="IP:PORT", help="run a DHT node, which knows this one, or nobody")
     parser.add_argument("--upload-limit", type=int, default=0, metavar="BYTES", help="per second and torrent")
+    parser.add_argument("--download-limit", type=int, default=0, metavar="BYTES", help="per second and torrent")
     parser.add_argument("--limit", type=float, default=120, metavar="SECONDS")
     return parser.parse_args()
 
@@ -70,6 +71,7 @@ def add(ses, torrent, args):
         params.flags |= lt.torrent_flags.upload_mode
     handle = ses.add_torrent(params)
     handle.set_upload_limit(args.upload_limit)
+    handle.set_download_limit(args.download_limit)
     for peer in args.peer:
         host, port = peer.rsplit(":", 1)
         handle.connect_peer((host.strip("[]"), int(port)))

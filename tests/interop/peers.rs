@@ -9,6 +9,9 @@ use pilotfish_tests::{program, venv};
 use crate::data::{Data, MIB};
 use crate::process::Process;
 
+/// A free port on this machine.
+pub(crate) const LISTEN: &str = "127.0.0.1:0";
+
 /// How long a test may take before it has failed. Much longer than it takes: machines may be busy.
 pub(crate) const LIMIT: Duration = Duration::from_secs(100);
 
@@ -106,6 +109,17 @@ pub(crate) fn dht_node() -> (Process, String) {
     let data = Data::new();
     let mut process =
         start(libtorrent("node", &data, &data.arrived(), "127.0.0.1:0").args(["--dht-node", ""]), 0);
+    let address = process.wait_for("its address", |line| {
+        line.event("listening").and_then(|event| Some(event["address"].as_str()?.to_owned()))
+    });
+    (process, address)
+}
+
+/// libtorrent, which knows the seed at `seed`, has nothing itself, and receives so little per second that it stays so;
+/// returned with its address.
+pub(crate) fn poor(data: &Data, seed: &str, rate: u64) -> (Process, String) {
+    let mut command = libtorrent("leech", data, &data.path("poor"), LISTEN);
+    let mut process = start(command.args(["--peer", seed, "--download-limit", &rate.to_string()]), 0);
     let address = process.wait_for("its address", |line| {
         line.event("listening").and_then(|event| Some(event["address"].as_str()?.to_owned()))
     });

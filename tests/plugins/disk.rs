@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use pilotfish::job::{DiskDone, DiskJob, MetadataError, StorageId};
-use pilotfish::metainfo::{FileLayout, PieceIndex};
+use pilotfish::metainfo::{BlockSpan, FileLayout, PieceIndex};
 
 /// Torrents in memory.
 #[derive(Default)]
@@ -71,9 +71,11 @@ impl Disk {
             }
             DiskJob::Read { storage, span, token } => {
                 let Some(stored) = self.open.get(&storage) else { return Vec::new() };
-                let from = stored.offset(span.piece) + span.start as usize;
-                let data = Bytes::copy_from_slice(&stored.data[from..from + span.len as usize]);
-                vec![DiskDone::Read { storage, span, token, data: Ok(data) }]
+                vec![DiskDone::Read { storage, span, token, data: Ok(stored.read(span)) }]
+            }
+            DiskJob::Digest { storage, span, token } => {
+                let Some(stored) = self.open.get(&storage) else { return Vec::new() };
+                vec![DiskDone::digest(token, Ok(stored.read(span)))]
             }
             DiskJob::Close { storage, .. } => {
                 self.open.remove(&storage);
@@ -86,6 +88,11 @@ impl Disk {
 impl Stored {
     fn offset(&self, piece: PieceIndex) -> usize {
         piece.as_usize() * self.layout.geometry().piece_length() as usize
+    }
+
+    fn read(&self, span: BlockSpan) -> Bytes {
+        let from = self.offset(span.piece) + span.start as usize;
+        Bytes::copy_from_slice(&self.data[from..from + span.len as usize])
     }
 
     fn is_right(&self, piece: PieceIndex) -> bool {

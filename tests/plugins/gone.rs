@@ -42,6 +42,7 @@ impl PeerPlugin for Asker {
         assert_eq!(peer.peer_info(), PeerInfo::default());
         assert_eq!(peer.time_of_last_unchoke(), Duration::ZERO);
         assert_eq!((peer.last_seen_complete(), peer.send_queue_len()), (0, 0));
+        assert_eq!(peer.listen_port(), None);
         peer.choke_this_peer();
         peer.maybe_unchoke_this_peer();
         peer.disconnect(ErrorCode::NO_ERROR, Operation::UNKNOWN, Severity::NORMAL);
@@ -81,7 +82,13 @@ impl TorrentPlugin for Asker {
         torrent.ban(([1, 2, 3, 4], 5).into());
         torrent.set_piece_priority(piece, 7);
         assert!(!torrent.has_metadata() && !torrent.set_metadata(b"de"));
-        assert!(!torrent.read_block(PeerRequest { piece, start: 0, length: 1 }));
+        let block = PeerRequest { piece, start: 0, length: 1 };
+        assert!(!torrent.read_block(block) && !torrent.hash_block(block));
+        assert_eq!((torrent.flags(), torrent.downloader_address(PEER.peer)), (TorrentFlags::NONE, None));
+        assert!(torrent.downloaders(piece).is_empty() && torrent.bans().is_empty());
+        torrent.add_peer(([1, 2, 3, 4], 5).into(), PeerSource::PEX, PexFlags::SEED);
+        torrent.ban_for(([1, 2, 3, 4], 5).into(), "x");
+        torrent.unban(([1, 2, 3, 4], 5).into());
     }
 }
 
@@ -106,6 +113,9 @@ impl SessionPlugin for Asker {
             peer: Some(PEER.peer),
         };
         assert!(!session.post_alert(&alert));
+        session.ban([1, 2, 3, 4].into(), "x");
+        session.unban([1, 2, 3, 4].into());
+        assert!(session.bans().is_empty());
         session.remove_torrent(TORRENT, true);
         session.pause();
         session.resume();

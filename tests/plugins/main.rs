@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, missing_docs, reason = "tests")]
 
 mod aes_ctr;
+mod builtins;
 mod chat;
 mod disk;
 mod files;

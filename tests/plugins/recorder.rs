@@ -110,6 +110,7 @@ impl TorrentPlugin for Recorder {
         fn on_metadata_failed() -> () = ();
         fn on_block_read(block: PeerRequest, data: &[u8], error: ErrorCode) -> () = ();
         fn on_removed() -> () = ();
+        fn on_block_hash(block: PeerRequest, sha1: &[u8], error: ErrorCode) -> () = ();
     }
 
     fn tick(&mut self, cx: &mut TorrentContext<'_>) {
@@ -120,8 +121,10 @@ impl TorrentPlugin for Recorder {
 
     fn on_files_checked(&mut self, cx: &mut TorrentContext<'_>) {
         self.note("on_files_checked");
-        // What is read has `on_block_read` called.
-        cx.this().read_block(PeerRequest { piece: PieceIndex(0), start: 0, length: 1 });
+        // What is read has `on_block_read` called, and what is hashed `on_block_hash`.
+        let block = PeerRequest { piece: PieceIndex(0), start: 0, length: 1 };
+        cx.this().read_block(block);
+        cx.this().hash_block(block);
     }
 
     fn new_connection(

@@ -31,15 +31,15 @@ const ALL: [&str; 10] = [
 /// What they say of rows that 1.0 lacks.
 const SINCE_1_1: [&str; 12] = [
     "session.torrent_removed",
-    "torrent.on_removed",
+    "torrent.on_block_hash: true",
     "peer.wants_fragments",
     "cipher.decrypt",
     "log.enabled: true",
-    "session.plugins: true",
+    "session.bans: 0",
     "entry.remove: true",
-    "torrent.is_private: false",
-    "peer.send_queue_len: true",
-    "peer.send_queue_len: false",
+    "torrent.bans: false",
+    "peer.listen_port: true",
+    "peer.listen_port: false",
     "bt.reserved: true",
     "bt.reserved: false",
 ];
@@ -119,7 +119,7 @@ fn a_hook_that_a_plugin_is_too_old_for_counts_as_not_overridden() {
     for (package, (_, minor), _) in PLUGINS {
         let (_, chains) = BareHost::open(&load(fixtures::library(package)).unwrap(), &[]);
         let (session, torrent, peer) =
-            (SessionHooks::torrent_removed, TorrentHooks::on_removed, PeerHooks::wants_fragments);
+            (SessionHooks::torrent_removed, TorrentHooks::on_block_hash, PeerHooks::wants_fragments);
         let has = [
             chains.session.set_of(PLUGIN) & session.bits() != 0,
             chains.torrent.set_of(PLUGIN) & torrent.bits() != 0,

@@ -67,7 +67,7 @@ fn an_offer_of_who_is_kept_out_is_refused_and_plugins_hear_why() {
     assert_eq!(blocked(&sim, leech), ["10.0.0.1:6881: blocked by the IP filter"]);
     assert_eq!(sim.open_connections(), 0);
     let log = log.lock().unwrap();
-    assert!(log.iter().any(|line| line == "torrent.on_add_peer 10.0.0.1:6881"), "{log:?}");
+    assert!(log.iter().any(|line| line == "torrent.on_add_peer 10.0.0.1:6881 tracker 1 4 1"), "{log:?}");
     assert!(!log.iter().any(|line| line == "torrent.new_connection 0"));
 }
 

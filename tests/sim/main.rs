@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, missing_docs, reason = "these are tests")]
 
 mod alone;
+mod bans;
 mod chaos;
 mod choking;
 mod ciphers;
@@ -24,12 +25,15 @@ mod magnets;
 mod outbound;
 mod padding;
 mod pauses;
+mod pex;
 mod plugins;
+mod private;
 mod rate_limits;
 mod reads;
 mod registration;
 mod resume;
 mod session;
+mod smart_ban;
 mod speed;
 mod stranger;
 mod super_seeding;

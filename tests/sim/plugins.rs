@@ -281,8 +281,15 @@ fn every_hook_of_a_torrent_may_remove_it() {
         sim.command(leech, Command::PauseTorrent(torrent));
         sim.command(leech, Command::ResumeTorrent(torrent));
         sim.run_for(Duration::from_secs(2));
-        // No piece fails here, nothing is read, no metadata is missing, and nothing else removes the torrent.
-        let absent = ["on_piece_failed", "on_metadata", "on_metadata_failed", "on_block_read", "on_removed"];
+        // No piece fails here, nothing is read or hashed, no metadata is missing, and nothing else removes the torrent.
+        let absent = [
+            "on_piece_failed",
+            "on_metadata",
+            "on_metadata_failed",
+            "on_block_read",
+            "on_block_hash",
+            "on_removed",
+        ];
         let comes = !absent.contains(hook);
         assert_eq!(count(&logs[0], "torrent.on_removed"), usize::from(comes), "{hook}");
         let new = count(&logs[0], "torrent.new_connection");

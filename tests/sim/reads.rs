@@ -4,6 +4,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use pilotfish::alert::AlertKind;
+use pilotfish::metainfo::PieceDigest;
 use pilotfish_plugin::{
     ErrorCode, PeerRequest, PieceIndex, SessionBox, SessionContext, SessionPlugin, TorrentBox,
     TorrentContext, TorrentHandle, TorrentPlugin, Userdata, hooks,
@@ -173,4 +174,85 @@ fn so_many_reads_may_be_outstanding_and_no_more() {
     sim.command(seed, pilotfish::command::Command::RemoveTorrent { torrent, delete_files: false });
     sim.run_for(Duration::from_secs(5));
     assert_eq!(sim.at(seed).engine.blocks_in_use(), 0);
+}
+
+/// A block, its hash, and why it has none.
+type Hashed = (PeerRequest, Vec<u8>, ErrorCode);
+
+/// Has blocks hashed when the files are checked, and writes down what it hears.
+#[derive(Clone, Default)]
+struct Hashes {
+    blocks: Vec<PeerRequest>,
+    asked: Arc<Mutex<Vec<bool>>>,
+    heard: Arc<Mutex<Vec<Hashed>>>,
+}
+
+#[hooks]
+impl SessionPlugin for Hashes {
+    fn new_torrent(
+        &mut self,
+        _: &mut SessionContext<'_>,
+        _: TorrentHandle,
+        _: Userdata,
+    ) -> Option<TorrentBox> {
+        Some(TorrentBox::new(self.clone()))
+    }
+}
+
+#[hooks]
+impl TorrentPlugin for Hashes {
+    fn on_files_checked(&mut self, cx: &mut TorrentContext<'_>) {
+        let asked = self.blocks.iter().map(|block| cx.this().hash_block(*block));
+        *self.asked.lock().unwrap() = asked.collect();
+    }
+
+    fn on_block_hash(
+        &mut self,
+        _: &mut TorrentContext<'_>,
+        block: PeerRequest,
+        sha1: &[u8],
+        error: ErrorCode,
+    ) {
+        self.heard.lock().unwrap().push((block, sha1.to_vec(), error));
+    }
+}
+
+#[test]
+fn a_block_is_hashed_where_it_is_read_and_the_plugin_that_asked_hears_of_it() {
+    let mut sim = Sim::new(406);
+    // Of such small pieces, the hash of the block is that of the piece.
+    let content = Content::random(406, 50_000, 16_384);
+    let seed = sim.node();
+    let log = Probe::new().plug(&mut sim, seed);
+    let block = |piece, length| PeerRequest { piece: PieceIndex(piece), start: 0, length };
+    let blocks =
+        vec![block(0, BLOCK), block(3, 50_000 % BLOCK), block(4, 1), block(-1, 1), block(0, BLOCK + 1)];
+    let plugin = Hashes { blocks: blocks.clone(), ..Hashes::default() };
+    let (asked, heard) = (plugin.asked.clone(), plugin.heard.clone());
+    sim.plug(seed, "hashes", move |_| SessionBox::new(plugin));
+    sim.seed(seed, &content);
+    sim.run_until(LIMIT, |_| heard.lock().unwrap().len() == 2);
+    assert_eq!(*asked.lock().unwrap(), [true, true, false, false, false]);
+    for (block, sha1, error) in heard.lock().unwrap().iter() {
+        let digest = PieceDigest::Sha1(sha1.as_slice().try_into().unwrap());
+        let piece = content.layout().geometry().piece(block.piece.0.cast_unsigned()).unwrap();
+        assert!(content.metainfo.hashes().matches(piece, &digest) && *error == ErrorCode::NO_ERROR);
+    }
+    assert!(!log.lock().unwrap().iter().any(|line| line.contains("on_block_hash")));
+}
+
+#[test]
+fn a_block_that_cannot_be_read_has_no_hash_but_a_reason() {
+    let mut sim = Sim::new(407);
+    let content = Content::random(407, 50_000, 16_384);
+    let seed = sim.node();
+    let block = PeerRequest { piece: PieceIndex(1), start: 0, length: BLOCK };
+    let plugin = Hashes { blocks: vec![block], ..Hashes::default() };
+    let heard = plugin.heard.clone();
+    sim.plug(seed, "hashes", move |_| SessionBox::new(plugin));
+    sim.disk(seed).failing_reads = 1;
+    sim.seed(seed, &content);
+    sim.run_until(LIMIT, |_| !heard.lock().unwrap().is_empty());
+    let (of, sha1, error) = heard.lock().unwrap()[0].clone();
+    assert!(of == block && sha1.is_empty() && error.is_error());
 }

@@ -45,7 +45,7 @@ fn without_alerts(log: &Log) -> Vec<String> {
 const FETCHING: &[&str] = &[
     "session.added",
     "session.new_torrent",
-    "torrent.on_add_peer 10.0.0.1:6881",
+    "torrent.on_add_peer 10.0.0.1:6881 tracker 1 2 0",
     "torrent.on_state downloading",
     "torrent.on_files_checked",
     "torrent.new_connection 0",

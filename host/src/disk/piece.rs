@@ -71,6 +71,10 @@ impl Visit<'_, '_> {
                 self.worker.answer(DiskDone::Read { storage: self.storage.id(), span, token, data });
                 self.worker.deliver_if_at_least(READS_PER_DELIVERY);
             }
+            PieceJob::Digest { span, token } => {
+                let digest = DiskDone::digest(token, self.read(span));
+                self.worker.answer(digest);
+            }
             PieceJob::Check(id, holes) => self.check(id, holes),
             PieceJob::Restore(written) => {
                 let restored = Progress::restored(self.storage, self.piece, &written);

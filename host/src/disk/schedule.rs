@@ -71,6 +71,10 @@ pub(super) enum PieceJob {
         span: BlockSpan,
         token: ReadToken,
     },
+    Digest {
+        span: BlockSpan,
+        token: ReadToken,
+    },
     Check(CheckId, Holes),
     /// Which of its blocks are on disk.
     Restore(Vec<bool>),
@@ -181,6 +185,11 @@ impl Schedule {
                 if !self.enqueue(storage, span.piece, PieceJob::Read { span, token }) {
                     let data = Err(not_open(storage));
                     self.refuse(DiskDone::Read { storage, span, token, data });
+                }
+            }
+            DiskJob::Digest { storage, span, token } => {
+                if !self.enqueue(storage, span.piece, PieceJob::Digest { span, token }) {
+                    self.refuse(DiskDone::Digest { token, digest: Err(not_open(storage)) });
                 }
             }
             DiskJob::Forget { storage, piece } => {

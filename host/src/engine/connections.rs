@@ -1,11 +1,11 @@
 //! Connections come and go.
 
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 
 use pilotfish_plugin::{
-    AddPeerFlags, Attach, ErrorCode, Operation, PeerHandle, PeerHooks, PeerSource, Refusal, Severity,
-    TorrentHandle, TorrentHooks,
+    AddPeerFlags, Attach, ErrorCode, Operation, PeerHandle, PeerHooks, PeerSource, PexFlags, Refusal,
+    Severity, TorrentHandle, TorrentHooks,
 };
 
 use super::Engine;
@@ -15,8 +15,16 @@ use super::state::{SessionPhase, State};
 use crate::alert::AlertKind;
 use crate::peer::mse::Greeting;
 use crate::peer::{Closing, Connection, Direction, Phase};
-use crate::torrent::{Added, BanReason};
+use crate::torrent::{Added, Refusal as Reason};
 use crate::wire::Handshake;
+
+/// Sources from which a private torrent takes no peers (BEP 27).
+const UNTRACKED: PeerSource = PeerSource(PeerSource::DHT.0 | PeerSource::PEX.0 | PeerSource::LSD.0);
+
+/// Whether nobody has named a peer but sources from which a private torrent takes none.
+pub(super) fn is_untracked(sources: PeerSource) -> bool {
+    sources != PeerSource::NONE && UNTRACKED.contains(sources)
+}
 
 impl Engine {
     /// A peer connected to us. Nothing is known of it but its address.
@@ -25,7 +33,8 @@ impl Engine {
         if state.blocks(TorrentHandle::INVALID, remote) {
             return None;
         }
-        if state.phase != SessionPhase::Running || state.is_overcrowded() {
+        let unwelcome = state.is_overcrowded() || state.bans.contains(remote.ip());
+        if state.phase != SessionPhase::Running || unwelcome {
             return None;
         }
         let mut connection = Connection::new(remote, false, state.request_limits(), state.now);
@@ -186,33 +195,40 @@ impl Engine {
 
     /// A peer is offered to a torrent.
     pub(super) fn offer_peer(&mut self, torrent: TorrentHandle, address: SocketAddr, source: PeerSource) {
+        self.offer_peer_with(torrent, address, source, PexFlags::NONE);
+    }
+
+    /// A peer is offered to a torrent, by somebody who says more of it.
+    pub(super) fn offer_peer_with(
+        &mut self,
+        torrent: TorrentHandle,
+        address: SocketAddr,
+        source: PeerSource,
+        said: PexFlags,
+    ) {
+        let banned = self.state.bans.contains(address.ip());
         let filtered = self.state.torrent(torrent).is_some() && self.state.blocks(torrent, address);
         let Some(t) = self.state.torrent_mut(torrent) else { return };
-        let (flags, refusal) = match t.candidates.add(address, source, filtered) {
+        let added = if banned {
+            Added::Refused(Reason::Banned)
+        } else if t.is_private() && UNTRACKED.intersects(source) {
+            Added::Refused(Reason::Private)
+        } else {
+            t.candidates.add(address, source, filtered)
+        };
+        let (flags, refusal) = match added {
             Added::New => (AddPeerFlags::FIRST_TIME, Refusal::NONE),
             Added::Known => (AddPeerFlags::NONE, Refusal::NONE),
             Added::Refused(why) => (AddPeerFlags::FILTERED, refusal_code(why)),
         };
+        if added == Added::New && said.contains(PexFlags::SEED) {
+            t.candidates.set_seed(address, true);
+        }
         let sources = t.candidates.known(address).map_or(source, |known| known.sources);
         self.tell_torrent(torrent, TorrentHooks::on_add_peer, |p, cx| {
             p.on_add_peer(cx, address.into(), source, sources, flags, refusal)
         });
         self.connect_peers(torrent);
-    }
-
-    /// Bans an address from a torrent, and disconnects it.
-    pub(super) fn ban(&mut self, torrent: TorrentHandle, ip: IpAddr, reason: BanReason) {
-        let Some(t) = self.state.torrent_mut(torrent) else { return };
-        t.candidates.ban(ip, reason);
-        for peer in self.state.peers_of(torrent) {
-            let Some(connection) = self.open_peer(peer).filter(|connection| connection.remote.ip() == ip)
-            else {
-                continue;
-            };
-            let address = connection.remote;
-            self.state.alert(AlertKind::PeerBan { torrent, peer, address, reason: reason.to_string() });
-            self.state.peer_error(peer, ErrorCode::PEER_BANNED);
-        }
     }
 }
 
@@ -268,12 +284,15 @@ impl State {
         // One that was silent all the while need not be asked again so soon, unless it may have been waiting for more.
         let silent = closing.error == ErrorCode::TIMED_OUT_NO_HANDSHAKE;
         let at_once = another && !(silent && connection.greeting == Greeting::Clear);
+        let banned = self.bans.contains(address.ip());
         if let Some(t) = self.torrent_mut(torrent) {
             t.peers.retain(|other| *other != peer);
             t.held.retain(|other| *other != peer);
-            t.picker.forget_peer(peer);
             let failed = closing.severity >= Severity::FAILURE;
             if connection.web.is_none() {
+                if t.picker.is_downloader(peer) {
+                    t.departed.insert(peer, connection.known_as);
+                }
                 // Of no use once we have everything too.
                 if connection.bitfield_received {
                     t.candidates.set_seed(connection.known_as, connection.upload_only());
@@ -285,7 +304,13 @@ impl State {
                 if another {
                     t.candidates.retry(connection.known_as, connection.greeting.other());
                 }
+                let sources = t.candidates.known(connection.known_as).map(|known| known.sources);
+                let untracked = sources.is_some_and(is_untracked) && t.is_private();
+                if banned || untracked {
+                    t.candidates.forget(connection.known_as);
+                }
             }
+            t.picker.forget_peer(peer);
         }
         self.forget_web_seed(&mut connection, closing);
         if error.is_error() && closing.severity == Severity::PEER_ERROR {
@@ -303,12 +328,12 @@ impl State {
 }
 
 /// Why an offer was refused, as plugins are told.
-fn refusal_code(why: crate::torrent::Refusal) -> Refusal {
-    use crate::torrent::Refusal as Why;
+fn refusal_code(why: Reason) -> Refusal {
     match why {
-        Why::Port | Why::Address => Refusal::UNUSABLE,
-        Why::Filtered => Refusal::FILTER,
-        Why::Banned(_) => Refusal::BANNED,
-        Why::Full | Why::Connected => Refusal::LIST_FULL,
+        Reason::Port | Reason::Address => Refusal::UNUSABLE,
+        Reason::Filtered => Refusal::FILTER,
+        Reason::Banned => Refusal::BANNED,
+        Reason::Private => Refusal::PRIVATE,
+        Reason::Full | Reason::Connected => Refusal::LIST_FULL,
     }
 }

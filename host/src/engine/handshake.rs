@@ -133,7 +133,7 @@ impl Engine {
             Some(ErrorCode::TOO_MANY_CONNECTIONS)
         } else if let Some(t) = state.torrent_mut(torrent) {
             t.candidates.incoming(address, peer, false).err().map(|why| match why {
-                Refusal::Banned(_) => ErrorCode::PEER_BANNED,
+                Refusal::Banned => ErrorCode::PEER_BANNED,
                 _ => ErrorCode::DUPLICATE_PEER_ID,
             })
         } else {

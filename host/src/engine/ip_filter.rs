@@ -17,7 +17,7 @@ impl Engine {
         state.ip_filter = filter.clone();
         for torrent in state.order.clone() {
             if let Some(t) = state.torrent_mut(torrent) {
-                t.candidates.retain(|ip| !filter.blocks(ip));
+                t.candidates.retain(|endpoint, _| !filter.blocks(endpoint.ip()));
             }
         }
         let blocked = |connection: &crate::peer::Connection| filter.blocks(connection.remote.ip());

@@ -4,9 +4,12 @@
 //! reads it, and if it is the right one the torrent becomes what it would have been from the beginning.
 
 use bytes::Bytes;
-use pilotfish_plugin::{PeerHandle, PluginId, TorrentHandle, TorrentHooks, TorrentState};
+use pilotfish_plugin::{
+    ErrorCode, Operation, PeerHandle, PluginId, Severity, TorrentHandle, TorrentHooks, TorrentState,
+};
 
 use super::Engine;
+use super::connections::is_untracked;
 use super::state::State;
 use super::torrents::pieces_per_file;
 use crate::alert::AlertKind;
@@ -110,6 +113,16 @@ impl Engine {
         }
     }
 
+    /// A private torrent has no peers but those that its trackers name, and who connects to us (BEP 27): before its metadata
+    /// was known there may have been others.
+    fn leave_swarm_if_private(&mut self, torrent: TorrentHandle) {
+        let Some(t) = self.state.torrent_mut(torrent).filter(|t| t.is_private()) else { return };
+        for peer in t.candidates.retain(|_, known| !is_untracked(known.sources)) {
+            let error = ErrorCode::PRIVATE_TORRENT;
+            self.state.disconnect(peer, error, Operation::BITTORRENT, Severity::NORMAL);
+        }
+    }
+
     /// From now on the torrent has pieces and files.
     fn begin_with_metadata(&mut self, torrent: TorrentHandle, metainfo: Box<Metainfo>) {
         let threshold = self.state.settings.initial_picker_threshold;
@@ -125,6 +138,7 @@ impl Engine {
         t.prioritize_files(wanted);
         t.pieces_left = pieces_per_file(&t.layout);
         t.description = description;
+        self.leave_swarm_if_private(torrent);
         // It may turn out to be private; if not, it is announced once its files have been looked at.
         self.state.forget_dht(torrent);
         self.tell_torrent(torrent, TorrentHooks::on_metadata, |p, cx| p.on_metadata(cx));

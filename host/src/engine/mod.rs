@@ -33,6 +33,7 @@
 
 mod announcing;
 mod bandwidth;
+mod bans;
 mod by_handle;
 mod choking;
 mod ciphers;

@@ -1,7 +1,11 @@
 //! What the disk says, and what becomes of pieces.
 
+use std::net::SocketAddr;
+
 use bytes::Bytes;
-use pilotfish_plugin::{PeerHandle, PeerHooks, PieceOrigin, TorrentHandle, TorrentHooks, TorrentState};
+use pilotfish_plugin::{
+    ErrorCode, PeerHandle, PeerHooks, PieceOrigin, TorrentHandle, TorrentHooks, TorrentState,
+};
 
 use super::Engine;
 use super::state::State;
@@ -28,6 +32,7 @@ impl Engine {
             DiskDone::Written { storage, span, result } => self.state.on_block_written(storage, span, result),
             DiskDone::Hashed { storage, piece, passed } => self.on_hashed(storage, piece, passed),
             DiskDone::Read { token, data, .. } => self.state.on_read(token, data),
+            DiskDone::Digest { token, digest } => self.state.on_digest(token, digest),
             DiskDone::Metadata { storage, metainfo } => self.on_metadata(storage, metainfo),
             DiskDone::Closed { storage } => self.on_closed(storage),
         }
@@ -73,6 +78,9 @@ impl Engine {
         self.tell_torrent(torrent, TorrentHooks::on_piece_pass, |p, cx| {
             p.on_piece_pass(cx, number, PieceOrigin::DOWNLOAD)
         });
+        if let Some(t) = self.state.torrent_mut(torrent) {
+            t.forget_departed();
+        }
         self.state.piece_finished(torrent, piece);
         self.pump();
         if self
@@ -92,6 +100,10 @@ impl Engine {
         t.failed_bytes += u64::from(t.geometry().piece_size(piece));
         let (number, name) = (as_piece(piece.get()), t.name().to_owned());
         let contributors = t.picker.contributors(piece);
+        let senders: Vec<_> = contributors
+            .iter()
+            .map(|peer| (*peer, self.state.address_of_downloader(torrent, *peer)))
+            .collect();
         self.tell_torrent(torrent, TorrentHooks::on_piece_failed, |p, cx| p.on_piece_failed(cx, number));
         let mut useless = None;
         for peer in &contributors {
@@ -105,40 +117,52 @@ impl Engine {
         let Some(t) = self.state.torrent_mut(torrent) else { return };
         let kept = t.picker.has_kept(piece);
         t.picker.failed(piece);
+        t.forget_departed();
         t.record.changed(SaveResumeFlags::IF_DOWNLOAD_PROGRESS);
         let storage = t.storage;
         self.state.take_back(torrent, piece);
         self.state.disk(DiskJob::Forget { storage, piece });
         // What was kept from an earlier session may be as wrong as what they sent.
         if !kept {
-            self.punish(torrent, &contributors, useless);
+            self.punish(torrent, &senders);
+            self.punish_web_seeds(torrent, &contributors, useless);
         }
         for peer in self.state.peers_of(torrent) {
             self.state.request_blocks(peer);
         }
     }
 
-    /// Who alone sent a bad piece is banned; who had a part in several is banned in the end, and watched until then.
-    /// `useless`: whether the only contributor, if it is a web seed, has nothing else.
-    fn punish(&mut self, torrent: TorrentHandle, contributors: &[PeerHandle], useless: Option<bool>) {
-        let alone = contributors.len() == 1;
-        for peer in contributors {
-            let Some((connection, t)) = self.state.pair(*peer) else { continue };
-            let (address, is_web_seed) = (connection.remote, connection.web.is_some());
-            let banned = match is_web_seed {
-                true => self.state.blame_web_seed(*peer, useless),
-                false => t.candidates.piece_failed(connection.known_as, alone),
-            };
-            if !banned {
+    /// Who alone sent a bad piece is banned, and who had a part in one has to send a piece alone. That its connection is gone
+    /// helps nobody.
+    fn punish(&mut self, torrent: TorrentHandle, contributors: &[(PeerHandle, Option<SocketAddr>)]) {
+        let first = contributors.first().and_then(|(_, address)| *address);
+        let alone = contributors.iter().all(|(_, address)| address.map(|a| a.ip()) == first.map(|a| a.ip()));
+        for (peer, address) in contributors {
+            let Some(t) = self.state.torrent_mut(torrent) else { return };
+            let Some(address) = address.filter(|address| t.candidates.piece_failed(*address, alone)) else {
                 continue;
-            }
+            };
             // The first reason to close a connection wins: this one says what the peer did, the ban's only that it was banned.
-            self.state.peer_error(*peer, pilotfish_plugin::ErrorCode::TOO_MANY_CORRUPT_PIECES);
-            let reason = BanReason::BadData.to_string();
-            self.state.alert(AlertKind::PeerBan { torrent, peer: *peer, address, reason });
-            // A web seed is banned by its URL: others may be at its address.
-            if !is_web_seed {
-                self.ban(torrent, address.ip(), BanReason::BadData);
+            self.state.peer_error(*peer, ErrorCode::TOO_MANY_CORRUPT_PIECES);
+            self.ban(Some(torrent), address, BanReason::new(BanReason::ENGINE, "it sent bad data"));
+        }
+    }
+
+    /// A web seed is banned by its URL: others may be at its address. `useless`: whether the only contributor, if it is a web
+    /// seed, has nothing else.
+    fn punish_web_seeds(
+        &mut self,
+        torrent: TorrentHandle,
+        contributors: &[PeerHandle],
+        useless: Option<bool>,
+    ) {
+        for peer in contributors {
+            let web_seed = self.state.peer(*peer).filter(|connection| connection.web.is_some());
+            let Some(address) = web_seed.map(|connection| connection.remote) else { continue };
+            if self.state.blame_web_seed(*peer, useless) {
+                self.state.peer_error(*peer, ErrorCode::TOO_MANY_CORRUPT_PIECES);
+                let BanReason { by, why } = BanReason::new(BanReason::ENGINE, "it sent bad data");
+                self.state.alert(AlertKind::PeerBan { torrent, peer: *peer, address, by, reason: why });
             }
         }
     }
@@ -164,6 +188,20 @@ impl Engine {
 }
 
 impl State {
+    /// Where a peer is, or was, that sent a block of a begun piece; by the address by which the torrent knows it. Web seeds have
+    /// none that would be theirs.
+    pub(super) fn address_of_downloader(
+        &self,
+        torrent: TorrentHandle,
+        peer: PeerHandle,
+    ) -> Option<SocketAddr> {
+        let connected = self
+            .peer(peer)
+            .filter(|connection| connection.torrent == Some(torrent) && connection.web.is_none());
+        let departed = || self.torrent(torrent)?.departed.get(&peer).copied();
+        connected.map(|connection| connection.known_as).or_else(departed)
+    }
+
     /// A run of blocks is in the file, and its buffers are free.
     fn on_block_written(&mut self, storage: StorageId, span: BlockSpan, result: Result<(), DiskError>) {
         let limit = u64::from(self.settings.max_queued_disk_bytes);

@@ -1,4 +1,4 @@
-//! Blocks that plugins have read from disk.
+//! Blocks that plugins have read from disk, or hashed there.
 
 use bytes::Bytes;
 use pilotfish_plugin::{ErrorCode, PeerRequest, PluginId, TorrentHandle, TorrentHooks};
@@ -6,30 +6,59 @@ use pilotfish_plugin::{ErrorCode, PeerRequest, PluginId, TorrentHandle, TorrentH
 use super::Engine;
 use super::state::{Reader, State};
 use super::step::Step;
-use crate::job::{DiskError, DiskJob, ReadToken};
+use crate::job::{DiskError, DiskJob, ReadToken, StorageId};
 use crate::metainfo::{BLOCK_SIZE, BlockSpan};
 use crate::peer::as_request;
 
 /// So many blocks may be on their way to plugins at a time: 16 MiB.
 const MOST_READS: usize = 1_024;
+/// So many hashes of blocks may be on their way to plugins at a time: those of a piece of 256 MiB.
+const MOST_HASHES: usize = 16_384;
 
 impl State {
     /// The plugin whose hook runs wants to see a block. Whether it will.
     pub(super) fn read_block(&mut self, torrent: TorrentHandle, block: PeerRequest) -> bool {
+        let Some((storage, span)) = self.block_to_read(torrent, block) else { return false };
         let readers = self.reads.values().filter(|reader| matches!(reader, Reader::Plugin(..)));
-        let (outstanding, plugin) = (readers.count(), self.calling);
-        let Some(t) = self.torrent(torrent).filter(|t| t.opened && !t.removing) else { return false };
-        let number = |n: i32| u32::try_from(n).ok();
-        let range = || Some((number(block.piece.0)?, number(block.start)?, number(block.length)?));
-        let span = range().and_then(|(piece, start, length)| t.geometry().span(piece, start, length));
-        let Some(span) = span.filter(|span| span.len <= BLOCK_SIZE) else { return false };
-        if outstanding >= MOST_READS {
+        if readers.count() >= MOST_READS {
             return false;
         }
-        let (storage, token) = (t.storage, ReadToken(self.fresh_id()));
+        let (plugin, token) = (self.calling, ReadToken(self.fresh_id()));
         self.reads.insert(token, Reader::Plugin(torrent, plugin, span));
         self.disk(DiskJob::Read { storage, span, token });
         true
+    }
+
+    /// The plugin whose hook runs wants to know the hash of a block. Whether it will.
+    pub(super) fn hash_block(&mut self, torrent: TorrentHandle, block: PeerRequest) -> bool {
+        let Some((storage, span)) = self.block_to_read(torrent, block) else { return false };
+        // What peers asked for counts too: it is not counted one by one for each of a piece's thousand blocks.
+        if self.reads.len() >= MOST_HASHES {
+            return false;
+        }
+        let (plugin, token) = (self.calling, ReadToken(self.fresh_id()));
+        self.reads.insert(token, Reader::Hash(torrent, plugin, span));
+        self.disk(DiskJob::Digest { storage, span, token });
+        true
+    }
+
+    /// Where a plugin's block lies, if there is one, and its files are open.
+    fn block_to_read(&self, torrent: TorrentHandle, block: PeerRequest) -> Option<(StorageId, BlockSpan)> {
+        let t = self.torrent(torrent).filter(|t| t.opened && !t.removing)?;
+        let number = |n: i32| u32::try_from(n).ok();
+        let (piece, start, length) = (number(block.piece.0)?, number(block.start)?, number(block.length)?);
+        let span = t.geometry().span(piece, start, length).filter(|span| span.len <= BLOCK_SIZE)?;
+        Some((t.storage, span))
+    }
+
+    /// A block was hashed for a plugin.
+    pub(super) fn on_digest(&mut self, token: ReadToken, digest: Result<[u8; 20], DiskError>) {
+        let Some(Reader::Hash(torrent, plugin, span)) = self.reads.remove(&token) else { return };
+        let (sha1, error) = match digest {
+            Ok(digest) => (digest.to_vec(), ErrorCode::NO_ERROR),
+            Err(error) => (Vec::new(), system_error(&error)),
+        };
+        self.steps.push_back(Step::BlockHash { torrent, plugin, block: as_request(span), sha1, error });
     }
 
     /// A block came for a plugin. A file that is missing or too short is no failure of the torrent: who asks for what was
@@ -62,6 +91,22 @@ impl Engine {
         if let Some(chain) = chains.torrents.get_mut(torrent) {
             chain.only(state, plugin, torrent, TorrentHooks::on_block_read, |p, cx| {
                 p.on_block_read(cx, block, data.into(), error)
+            });
+        }
+    }
+
+    pub(super) fn tell_block_hash(
+        &mut self,
+        torrent: TorrentHandle,
+        plugin: PluginId,
+        block: PeerRequest,
+        sha1: &[u8],
+        error: ErrorCode,
+    ) {
+        let Self { state, chains } = self;
+        if let Some(chain) = chains.torrents.get_mut(torrent) {
+            chain.only(state, plugin, torrent, TorrentHooks::on_block_hash, |p, cx| {
+                p.on_block_hash(cx, block, sha1.into(), error)
             });
         }
     }

@@ -8,7 +8,6 @@ use super::step::{Sent, Step};
 use crate::alert::{Alert, AlertKind};
 use crate::metainfo::BlockSpan;
 use crate::peer::{as_raw, as_request};
-use crate::torrent::BanReason;
 use crate::wire::Message;
 
 impl Engine {
@@ -35,7 +34,10 @@ impl Engine {
                 self.switch_receive_cipher(peer, owner, cipher.0)
             }
             Step::OfferPeer(torrent, address, source) => self.offer_peer(torrent, address, source),
-            Step::Ban(torrent, address) => self.ban(torrent, address.ip(), BanReason::Asked),
+            Step::AddPeer { torrent, address, source, flags } => {
+                self.offer_peer_with(torrent, address, source, flags);
+            }
+            Step::Ban(torrent, address, reason) => self.ban(torrent, address, reason),
             Step::AddTorrent(ticket, torrent) => self.add_torrent(ticket, torrent),
             Step::RemoveTorrent(torrent, delete_files) => self.remove_torrent(torrent, delete_files),
             Step::Wanted(torrent) => self.on_wanted(torrent),
@@ -45,6 +47,9 @@ impl Engine {
             Step::FileError(torrent, file, error) => self.on_file_error(torrent, file, error),
             Step::BlockRead { torrent, plugin, block, data, error } => {
                 self.tell_block_read(torrent, plugin, block, &data, error)
+            }
+            Step::BlockHash { torrent, plugin, block, sha1, error } => {
+                self.tell_block_hash(torrent, plugin, block, &sha1, error)
             }
             Step::Alert(alert) => self.tell_alert(&alert),
             Step::Fault { plugin, hook, place, text } => self.on_fault(plugin, hook, place, &text),

@@ -32,7 +32,7 @@ use crate::metainfo::{BLOCK_SIZE, BlockSpan, Resume};
 use crate::peer::web::WebSeedId;
 use crate::peer::{Connection, Direction, RequestLimits, as_piece, as_request};
 use crate::settings::Settings;
-use crate::torrent::{Choker, Torrent};
+use crate::torrent::{Bans, Choker, Torrent};
 use crate::wire::{BlockPool, EntryTree, Message};
 
 /// Everything but the plugin objects.
@@ -91,6 +91,8 @@ pub(super) struct State {
     pub(super) local_discovery: LocalDiscovery,
     /// Who says from which address we are seen: IPv4, IPv6.
     pub(super) external: [Votes; 2],
+    /// Addresses that are kept out of all torrents.
+    pub(super) bans: Bans,
     pub(super) listening: Vec<SocketAddr>,
     /// What is on its way to trackers.
     pub(super) announcing: Announcing,
@@ -120,6 +122,8 @@ pub(super) enum Reader {
     Peer(PeerHandle, BlockSpan),
     /// A plugin of a torrent.
     Plugin(TorrentHandle, PluginId, BlockSpan),
+    /// A plugin of a torrent, which wants to know the hash alone.
+    Hash(TorrentHandle, PluginId, BlockSpan),
 }
 
 /// What a name is looked up for.
@@ -214,6 +218,7 @@ impl State {
             dht: Dht::remembering(config.dht_state.as_deref()),
             local_discovery: LocalDiscovery::default(),
             external: Default::default(),
+            bans: Bans::default(),
             listening: Vec::new(),
             announcing: Announcing::default(),
             our_addresses: [None; 2],

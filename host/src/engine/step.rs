@@ -7,8 +7,8 @@ use std::net::SocketAddr;
 
 use bytes::Bytes;
 use pilotfish_plugin::{
-    CipherBox, ErrorCode, InfoHashes, PeerBox, PeerHandle, PeerRequest, PeerSource, PieceIndex as RawPiece,
-    PluginId, TorrentBox, TorrentHandle,
+    CipherBox, ErrorCode, InfoHashes, PeerBox, PeerHandle, PeerRequest, PeerSource, PexFlags,
+    PieceIndex as RawPiece, PluginId, TorrentBox, TorrentHandle,
 };
 
 use super::pausing::PauseChange;
@@ -16,6 +16,7 @@ use crate::alert::Alert;
 use crate::command::{AddTorrent, AddTorrentError, Ticket};
 use crate::hooks::Place;
 use crate::metainfo::BlockSpan;
+use crate::torrent::BanReason;
 
 /// One thing to be done.
 #[derive(Debug)]
@@ -44,8 +45,10 @@ pub(super) enum Step {
     AttachTorrent(TorrentHandle, PluginId, Boxed<TorrentBox>),
     /// A peer is offered to a torrent.
     OfferPeer(TorrentHandle, SocketAddr, PeerSource),
-    /// An address is banned from a torrent.
-    Ban(TorrentHandle, SocketAddr),
+    /// A peer of which more is known is offered to a torrent.
+    AddPeer { torrent: TorrentHandle, address: SocketAddr, source: PeerSource, flags: PexFlags },
+    /// An address is banned from a torrent, or from the session.
+    Ban(Option<TorrentHandle>, SocketAddr, BanReason),
     /// A torrent is added.
     AddTorrent(Option<Ticket>, Result<Box<AddTorrent>, AddTorrentError>),
     /// A torrent is removed.
@@ -60,6 +63,14 @@ pub(super) enum Step {
     Recheck(TorrentHandle),
     /// A torrent's disk fails.
     FileError(TorrentHandle, String, String),
+    /// A plugin is handed the hash of a block.
+    BlockHash {
+        torrent: TorrentHandle,
+        plugin: PluginId,
+        block: PeerRequest,
+        sha1: Vec<u8>,
+        error: ErrorCode,
+    },
     /// A plugin is handed a block that it had read.
     BlockRead { torrent: TorrentHandle, plugin: PluginId, block: PeerRequest, data: Bytes, error: ErrorCode },
     /// Listeners hear of an alert.

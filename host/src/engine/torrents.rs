@@ -1,6 +1,7 @@
 //! Torrents come, are checked, finish, and go.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use pilotfish_plugin::rt::abi_stable::std_types::ROption;
@@ -57,6 +58,17 @@ impl Engine {
             Command::SetSuperSeeding(torrent, on) => self.state.set_super_seeding(torrent, on),
             Command::SetIpFilter(filter) => self.set_ip_filter(filter),
             Command::PrioritizeFiles(torrent, priorities) => self.state.prioritize_files(torrent, priorities),
+            Command::Ban { torrent, address, reason } => {
+                let reason = BanReason::new(BanReason::PROGRAM, &reason);
+                self.ban(torrent, SocketAddr::new(address, 0), reason);
+            }
+            Command::Unban { torrent, address } => {
+                self.state.lift_ban(torrent, SocketAddr::new(address, 0));
+            }
+            Command::Bans(ticket) => {
+                let bans = self.state.all_bans();
+                self.state.outputs.push_back(Output::Answer(ticket, Answer::Bans(bans)));
+            }
             Command::PauseSession(pause) => self.pause_session(pause),
             Command::Set(ticket, name, value) => {
                 let result = self.state.apply_setting(&name, &value);
@@ -471,6 +483,7 @@ impl State {
             draining: false,
             pause_asked: None,
             check_only: asked.check_only,
+            disable_pex: asked.disable_pex,
             removing: false,
             opened: false,
             files_checked: false,
@@ -479,6 +492,7 @@ impl State {
             web_seeds,
             peers: Vec::new(),
             held: Vec::new(),
+            departed: HashMap::new(),
             pieces_checked: 0,
             disk_congested: false,
             announced_early: Vec::new(),
@@ -507,7 +521,7 @@ impl State {
                 t.picker.set_priority(piece, Priority::new(priority));
             }
             for ip in asked.banned_peers {
-                t.candidates.ban(ip, BanReason::Asked);
+                t.candidates.ban(ip, BanReason::new(BanReason::PROGRAM, "it was banned before"));
             }
         }
         self.order.push(torrent);
@@ -618,6 +632,7 @@ pub(super) fn read_params(params: &EntryTree) -> Result<AddTorrent, String> {
     Ok(AddTorrent {
         save_path,
         paused: int(b"paused").unwrap_or(0) != 0,
+        disable_pex: int(b"disable_pex").unwrap_or(0) != 0,
         userdata: Userdata(int(b"userdata").unwrap_or(0).cast_unsigned()),
         ..AddTorrent::new(description)
     })

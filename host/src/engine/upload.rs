@@ -120,7 +120,7 @@ impl State {
             Some(Reader::Plugin(torrent, plugin, span)) => {
                 self.on_read_for_plugin(torrent, plugin, span, data);
             }
-            None => {}
+            Some(Reader::Hash(..)) | None => {}
         }
     }
 

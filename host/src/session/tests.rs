@@ -46,6 +46,56 @@ fn await_alert<T>(alerts: &Alerts, mut wanted: impl FnMut(&AlertKind) -> Option<
     panic!("the alert did not come, but these: {seen:#?}");
 }
 
+/// The extensions that a session with these settings has.
+fn extensions(changes: &[(&str, &str)]) -> Vec<String> {
+    let mut settings = on_loopback();
+    changes.iter().for_each(|(name, value)| settings.set(name, value).unwrap());
+    let (session, _alerts) = start_with(settings);
+    session.plugins().iter().map(|report| report.id.clone()).collect()
+}
+
+#[test]
+fn the_built_in_extensions_come_in_libtorrents_order_and_each_has_a_setting_that_takes_it_out() {
+    let all = ["ut_pex", "ut_metadata", "smart_ban"];
+    assert_eq!(extensions(&[]), all);
+    for (i, setting) in ["enable_ut_pex", "enable_ut_metadata", "enable_smart_ban"].into_iter().enumerate() {
+        let mut rest = all.to_vec();
+        rest.remove(i);
+        assert_eq!(extensions(&[(setting, "false")]), rest);
+    }
+    let none = SessionParams { settings: on_loopback(), extensions: Vec::new(), ..SessionParams::default() };
+    let (session, _alerts) = Session::start(none).unwrap();
+    assert!(session.plugins().is_empty());
+}
+
+#[test]
+fn a_program_bans_sees_the_list_and_lifts() {
+    let (session, alerts, _) = start();
+    let torrent = session.add_torrent(AddTorrent::new(torrent_of(&noise(1_000)))).unwrap();
+    let [one, other]: [IpAddr; 2] = ["10.1.2.3", "2001:db8::1"].map(|text| text.parse().unwrap());
+    session.ban(None, one, "of no use");
+    session.ban(Some(torrent), other, "of less");
+    let ban = |address, torrent, reason: &str| Ban {
+        address,
+        torrent,
+        by: "program".to_owned(),
+        reason: reason.to_owned(),
+    };
+    let both = [ban(one, None, "of no use"), ban(other, Some(torrent), "of less")];
+    assert_eq!(session.bans().unwrap(), both);
+    let reason = await_alert(&alerts, |alert| match alert {
+        AlertKind::PeerBan { address, reason, .. } if address.ip() == other => Some(reason.clone()),
+        _ => None,
+    });
+    assert_eq!(reason, "of less");
+    session.unban(None, one);
+    // It is banned from the torrent, not from the session.
+    session.unban(None, other);
+    assert_eq!(session.bans().unwrap(), both[1..]);
+    session.unban(Some(torrent), other);
+    assert_eq!(session.bans().unwrap(), []);
+}
+
 /// Data that no compression, and no bug that mixes up blocks, leaves unchanged.
 fn noise(len: usize) -> Vec<u8> {
     let mut state = 1_u32;

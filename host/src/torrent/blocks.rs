@@ -248,6 +248,11 @@ impl<P: Copy + Eq + Debug> Begun<P> {
         }
     }
 
+    /// Who sent each block; `None` for those that are not here.
+    pub(super) fn downloaders(&self) -> impl Iterator<Item = Option<P>> {
+        self.blocks.iter().map(|block| if let Block::Received(by) = block { Some(*by) } else { None })
+    }
+
     /// Everyone who sent a block, once each, in the order of the blocks. O(blocks) when they come in runs.
     pub(super) fn contributors(&self) -> Vec<P> {
         let mut contributors = Vec::new();

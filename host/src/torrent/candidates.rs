@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use pilotfish_plugin::PeerSource;
 
+use super::bans::{BanReason, Bans};
 use crate::peer::mse::Greeting;
 use crate::peer::peer_priority;
 
@@ -55,25 +56,17 @@ pub enum Refusal {
     #[error("blocked by a filter")]
     Filtered,
     /// The address is banned.
-    #[error("banned: {0}")]
-    Banned(BanReason),
+    #[error("banned")]
+    Banned,
+    /// The torrent is private, and none of its trackers named the address (BEP 27).
+    #[error("the torrent is private")]
+    Private,
     /// The list is full of better peers.
     #[error("the list of peers is full")]
     Full,
     /// There is a connection with this endpoint.
     #[error("already connected")]
     Connected,
-}
-
-/// Why an address is banned.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum BanReason {
-    /// It sent data that failed the hash check.
-    #[error("it sent bad data")]
-    BadData,
-    /// A plugin, the user or resume data said so.
-    #[error("somebody asked for it")]
-    Asked,
 }
 
 /// What is known of one peer.
@@ -89,8 +82,6 @@ pub struct Known<P> {
     pub connectable: bool,
     /// It has everything.
     pub seed: bool,
-    /// -7 is the end of it, 8 the most it can earn.
-    pub trust: i8,
     /// How many pieces that it contributed to failed; stops at 255.
     pub hash_failures: u8,
     /// It contributed to a piece that failed, and to none since that passed.
@@ -117,11 +108,6 @@ struct Turn {
     endpoint: SocketAddr,
 }
 
-/// Trust at which a peer is banned.
-const TRUST_BAN: i8 = -7;
-/// The most trust a peer can earn.
-const TRUST_MAX: i8 = 8;
-
 /// The list of known peers. Every operation on one endpoint is O(log n); the rest says so.
 ///
 /// Endpoints are compared in canonical form: an IPv4 address mapped into IPv6 is that IPv4 address.
@@ -131,7 +117,7 @@ pub struct Candidates<P> {
     peers: HashMap<SocketAddr, Known<P>>,
     /// Those that are not seeds, and those that are.
     idle: [BTreeSet<Turn>; 2],
-    banned: HashMap<IpAddr, BanReason>,
+    bans: Bans,
     /// The addresses by which peers know us: of IPv4, and of IPv6.
     ours: [Option<SocketAddr>; 2],
     offers: u64,
@@ -144,7 +130,7 @@ impl<P: Copy> Candidates<P> {
             limits,
             peers: HashMap::new(),
             idle: Default::default(),
-            banned: HashMap::new(),
+            bans: Bans::default(),
             ours: [None; 2],
             offers: 0,
         }
@@ -301,45 +287,37 @@ impl<P: Copy> Candidates<P> {
         self.change(canonical(endpoint), |known| known.seed = seed);
     }
 
-    /// A piece that the peer contributed to has passed: one more point of trust, and an end of parole.
+    /// A piece that the peer contributed to has passed: its parole ends.
     pub fn piece_passed(&mut self, endpoint: SocketAddr) {
-        self.change(canonical(endpoint), |known| {
-            known.trust = (known.trust + 1).min(TRUST_MAX);
-            known.parole = false;
-        });
+        self.change(canonical(endpoint), |known| known.parole = false);
     }
 
-    /// A piece that the peer contributed to, perhaps `alone`, has failed: two points of trust less, and parole. Says
-    /// whether that should end in a [`ban`](Self::ban).
+    /// A piece that the peer contributed to, perhaps `alone`, has failed: it is on parole, so that its next piece is its own
+    /// alone. Says whether that should end in a [`ban`](Self::ban).
+    ///
+    /// libtorrent also bans whoever had a part in four pieces that failed. An honest peer that shares its pieces with a liar
+    /// gets there as soon as the liar does.
     pub fn piece_failed(&mut self, endpoint: SocketAddr, alone: bool) -> bool {
         self.change(canonical(endpoint), |known| {
-            known.trust = known.trust.saturating_sub(2);
             known.hash_failures = known.hash_failures.saturating_add(1);
             known.parole = true;
         });
-        self.known(endpoint).is_some_and(|known| alone || known.trust <= TRUST_BAN)
+        alone
     }
 
-    /// Bans an address. Its peers are forgotten, those that are connected as soon as they are not: these are answered,
-    /// for the caller to disconnect. O(n).
-    pub fn ban(&mut self, ip: IpAddr, reason: BanReason) -> Vec<P> {
+    /// Bans an address. Its peers are forgotten, those that are connected as soon as they are not: they are for the caller
+    /// to disconnect. Whether it was not banned before. O(n).
+    pub fn ban(&mut self, ip: IpAddr, reason: BanReason) -> bool {
         let ip = ip.to_canonical();
-        self.banned.insert(ip, reason);
-        let (connected, gone): (Vec<_>, Vec<_>) = (self.peers.iter())
-            .filter(|(endpoint, _)| endpoint.ip() == ip)
-            .map(|(&endpoint, known)| (endpoint, known.connected))
-            .partition(|(_, connected)| connected.is_some());
-        for (endpoint, _) in gone {
-            self.remove(endpoint);
-        }
-        connected.into_iter().filter_map(|(_, peer)| peer).collect()
+        self.retain(|endpoint, _| endpoint.ip() != ip);
+        self.bans.insert(ip, reason)
     }
 
-    /// Forgets the peers whose addresses are not `kept`. Those that are connected stay for as long as they are: these are
-    /// answered, for the caller to disconnect. O(n).
-    pub fn retain(&mut self, kept: impl Fn(IpAddr) -> bool) -> Vec<P> {
+    /// Forgets the peers that are not `kept`. Those that are connected stay for as long as they are: these are answered, for the
+    /// caller to disconnect. O(n).
+    pub fn retain(&mut self, kept: impl Fn(SocketAddr, &Known<P>) -> bool) -> Vec<P> {
         let gone: Vec<_> = (self.peers.iter())
-            .filter(|(endpoint, _)| !kept(endpoint.ip()))
+            .filter(|(endpoint, known)| !kept(**endpoint, known))
             .map(|(&endpoint, known)| (endpoint, known.connected))
             .collect();
         let mut connected = Vec::new();
@@ -362,17 +340,17 @@ impl<P: Copy> Candidates<P> {
 
     /// Lifts a ban. Says whether there was one.
     pub fn unban(&mut self, ip: IpAddr) -> bool {
-        self.banned.remove(&ip.to_canonical()).is_some()
+        self.bans.lift(ip)
     }
 
     /// Whether the address is banned.
     pub fn is_banned(&self, ip: IpAddr) -> bool {
-        self.banned.contains_key(&ip.to_canonical())
+        self.bans.contains(ip)
     }
 
-    /// Every banned address, in no order.
-    pub fn banned(&self) -> impl Iterator<Item = (IpAddr, BanReason)> + '_ {
-        self.banned.iter().map(|(&ip, &reason)| (ip, reason))
+    /// Every banned address, and why.
+    pub fn banned(&self) -> &Bans {
+        &self.bans
     }
 
     /// What is known of this peer.
@@ -409,8 +387,8 @@ impl<P: Copy> Candidates<P> {
         if ip.is_unspecified() || ip.is_multicast() || lacks_zone(endpoint) {
             return Err(Refusal::Address);
         }
-        if let Some(&reason) = self.banned.get(&ip) {
-            return Err(Refusal::Banned(reason));
+        if self.bans.contains(ip) {
+            return Err(Refusal::Banned);
         }
         if filtered { Err(Refusal::Filtered) } else { Ok(()) }
     }
@@ -423,7 +401,6 @@ impl<P: Copy> Candidates<P> {
             last_connected: None,
             connectable,
             seed: false,
-            trust: 0,
             hash_failures: 0,
             parole: false,
             greeting: None,

@@ -4,6 +4,7 @@
 
 mod announce;
 mod availability;
+mod bans;
 mod blocks;
 mod candidates;
 mod choker;
@@ -14,7 +15,8 @@ mod swarm;
 mod web_seeds;
 
 pub use announce::{AnnouncePolicy, Due, Tracker, TrackerId, Trackers};
-pub use candidates::{Added, BanReason, CandidateLimits, Candidates, Known, Refusal};
+pub use bans::{BanReason, Bans};
+pub use candidates::{Added, CandidateLimits, Candidates, Known, Refusal};
 pub use choker::{Candidate, Choker, ChokerLimits, Decision};
 pub use picker::{Begun, Block, PickOptions, Picked, Picker, Priority};
 pub use record::{Looking, Record};

@@ -227,6 +227,17 @@ impl<P: Copy + Eq + Hash + Debug> Picker<P> {
         self.begun_piece(piece).map(Begun::contributors).unwrap_or_default()
     }
 
+    /// Who sent each block of this piece, until it has passed or failed; `None` for a block that is not here.
+    pub fn downloaders(&self, piece: PieceIndex) -> Vec<Option<P>> {
+        let begun = self.begun_piece(piece).map(|begun| begun.downloaders().collect());
+        begun.unwrap_or_else(|| vec![None; self.geometry.blocks_in(piece) as usize])
+    }
+
+    /// Whether `peer` sent a block of a piece that has neither passed nor failed yet. O(blocks of begun pieces).
+    pub fn is_downloader(&self, peer: P) -> bool {
+        self.begun.iter().any(|begun| begun.downloaders().any(|by| by == Some(peer)))
+    }
+
     /// Who sent this block, until the piece has passed or failed.
     pub fn downloader(&self, span: BlockSpan) -> Option<P> {
         self.begun_piece(span.piece)?.downloader(span.block_index())

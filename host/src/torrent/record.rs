@@ -161,7 +161,7 @@ impl Torrent {
             piece_priorities: if usual { Vec::new() } else { priorities },
             file_priorities: self.file_priorities.clone(),
             peers: self.peers_to_remember(),
-            banned_peers: self.candidates.banned().map(|(ip, _)| ip).take(MOST_BANS).collect(),
+            banned_peers: self.candidates.banned().iter().map(|(ip, _)| ip).take(MOST_BANS).collect(),
             trackers: tiers.into_values().collect(),
             web_seeds,
             paused: self.paused,

@@ -1,16 +1,17 @@
 //! One torrent: its pieces, its peers, and what it is doing.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
 
-use pilotfish_plugin::{PeerHandle, PluginId, TorrentHandle, TorrentState, Userdata};
+use pilotfish_plugin::{PeerHandle, PluginId, TorrentFlags, TorrentHandle, TorrentState, Userdata};
 
 use super::{Candidates, Picker, Priority, Record, Trackers, WebSeeds, selection};
 use crate::command::TorrentLimits;
 use crate::job::StorageId;
-use crate::metainfo::{Description, FileLayout, Geometry, PieceIndex};
+use crate::metainfo::{Description, FileLayout, Geometry, Metainfo, PieceIndex};
 use crate::peer::{Budget, Meter};
 
 /// One torrent of a session.
@@ -40,6 +41,8 @@ pub struct Torrent {
     pub held_by_session: bool,
     /// What a plugin asked for in the hook that runs: visible at once, done afterwards.
     pub pause_asked: Option<bool>,
+    /// Whether it exchanges no peers with its peers (BEP 11).
+    pub disable_pex: bool,
     /// Whether it is stopped after its check.
     pub check_only: bool,
     /// Whether it is being removed.
@@ -62,6 +65,8 @@ pub struct Torrent {
     pub web_seeds: WebSeeds<PeerHandle>,
     /// Connections, in the order in which they came.
     pub peers: Vec<PeerHandle>,
+    /// Where those were that sent blocks of begun pieces and are not connected any more.
+    pub departed: HashMap<PeerHandle, SocketAddr>,
     /// Incoming connections that wait until it can serve them.
     pub held: Vec<PeerHandle>,
     /// Pieces that a running check has looked at.
@@ -112,6 +117,25 @@ impl Torrent {
     /// Whether its info dictionary is known.
     pub fn has_metadata(&self) -> bool {
         self.description.metainfo().is_some()
+    }
+
+    /// Whether it is known to be private: its peers come from its trackers alone (BEP 27).
+    pub fn is_private(&self) -> bool {
+        self.description.metainfo().is_some_and(Metainfo::private)
+    }
+
+    /// Forgets where those were whose blocks have passed or failed by now.
+    pub fn forget_departed(&mut self) {
+        let picker = &self.picker;
+        self.departed.retain(|peer, _| picker.is_downloader(*peer));
+    }
+
+    /// What it was told to do.
+    pub fn flags(&self) -> TorrentFlags {
+        let flag = |on: bool, flag: TorrentFlags| if on { flag } else { TorrentFlags::NONE };
+        flag(self.paused, TorrentFlags::PAUSED)
+            | flag(self.check_only, TorrentFlags::STOP_WHEN_READY)
+            | flag(self.disable_pex, TorrentFlags::DISABLE_PEX)
     }
 
     /// Whether all pieces that are wanted are there.

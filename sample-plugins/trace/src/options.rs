@@ -14,9 +14,10 @@ const TIMES: [(&str, Command); 3] =
     [("pause_at", Command::Pause), ("resume_at", Command::Resume), ("add_at", Command::Attach)];
 
 /// Hooks that write no line, and so can be neither vetoed nor made to panic.
-const SILENT: [&str; 10] = [
+const SILENT: [&str; 11] = [
     "alert_mask",
     "drain",
+    "on_block_hash",
     "on_block_read",
     "on_metadata",
     "on_metadata_failed",

@@ -93,6 +93,7 @@ enum PieceJob {
     Write(BlockSpan, Bytes),
     Forget,
     Read(BlockSpan, ReadToken),
+    Digest(BlockSpan, ReadToken),
     Check,
     Restore(Vec<bool>),
 }
@@ -186,6 +187,10 @@ impl Disk {
             DiskJob::Read { storage, span, token } => {
                 let refused = DiskDone::Read { storage, span, token, data: Err(error("open", "closed")) };
                 self.enqueue(storage, span.piece, PieceJob::Read(span, token), refused)
+            }
+            DiskJob::Digest { storage, span, token } => {
+                let refused = DiskDone::Digest { token, digest: Err(error("open", "closed")) };
+                self.enqueue(storage, span.piece, PieceJob::Digest(span, token), refused)
             }
             DiskJob::Forget { storage, piece } => {
                 let nothing = DiskDone::Closed { storage };
@@ -353,14 +358,17 @@ impl Disk {
                 open.forget(piece);
                 open.verified.remove(&piece);
             }
-            PieceJob::Read(span, token) => {
+            PieceJob::Read(span, token) | PieceJob::Digest(span, token) => {
                 let fails = self.failing_reads > 0;
                 self.failing_reads -= usize::from(fails);
                 let data = match fails {
                     true => Err(error("read", "the disk is broken")),
                     false => Ok(open.read(&self.files, &self.pool, span, self.lies.contains(&piece.get()))),
                 };
-                answers.push(DiskDone::Read { storage, span, token, data });
+                answers.push(match job {
+                    PieceJob::Digest(..) => DiskDone::digest(token, data),
+                    _ => DiskDone::Read { storage, span, token, data },
+                });
             }
             PieceJob::Restore(written) => {
                 let numbers = (0..).zip(written).filter(|(_, written)| *written).map(|(number, _)| number);

@@ -211,11 +211,12 @@ probe! {
     on_pause() -> Verdict, ;
     on_files_checked() -> (), ;
     on_state(state: TorrentState) -> (), state.name();
-    on_add_peer(a: SocketAddr, s: PeerSource, all: PeerSource, f: AddPeerFlags, refusal: Refusal) -> (), a;
+    on_add_peer(a: SocketAddr, s: PeerSource, all: PeerSource, f: AddPeerFlags, refusal: Refusal) -> (), a, s.name(), all.0, f.0, refusal.0;
     on_metadata() -> (), ;
     on_metadata_failed() -> (), ;
     on_block_read(block: PeerRequest, data: &[u8], error: ErrorCode) -> (), shown(block), data.len();
     on_removed() -> (), ;
+    on_block_hash(block: PeerRequest, sha1: &[u8], error: ErrorCode) -> (), shown(block), sha1.len();
     {
         fn new_connection(&mut self, cx: &mut TorrentContext<'_>, _: PeerHandle, attach: Attach) -> Option<PeerBox> {
             self.0.note("torrent.new_connection", attach.0.to_string());

@@ -104,6 +104,7 @@ impl Tables {
         send_queue_len: peer::send_queue_len,
         set_upload_limit: peer::set_upload_limit,
         set_download_limit: peer::set_download_limit,
+        listen_port: peer::listen_port,
     }));
     staticref!(const BT: WithMetadata<BtApi> = WithMetadata::new(BtApi {
         minor: API_MINOR,
@@ -150,6 +151,14 @@ impl Tables {
         max_uploads: torrent::max_uploads,
         set_max_connections: torrent::set_max_connections,
         max_connections: torrent::max_connections,
+        flags: torrent::flags,
+        add_peer: torrent::add_peer,
+        downloaders: torrent::downloaders,
+        downloader_address: torrent::downloader_address,
+        hash_block: torrent::hash_block,
+        ban_for: torrent::ban_for,
+        unban: torrent::unban,
+        bans: torrent::bans,
     }));
     staticref!(const SESSION: WithMetadata<SessionApi> = WithMetadata::new(SessionApi {
         minor: API_MINOR,
@@ -170,6 +179,9 @@ impl Tables {
         describe: session::describe,
         now: session::now,
         plugins: session::plugins,
+        ban: session::ban,
+        unban: session::unban,
+        bans: session::bans,
     }));
     staticref!(const HOST: WithMetadata<HostApi> = WithMetadata::new(HostApi {
         log: LogApiRef(Self::LOG.as_prefix()),

@@ -175,4 +175,11 @@ host_functions! {
         *out = state.peer(peer)?.outbox.len();
         YES
     }
+
+    fn listen_port(state, peer: PeerHandle, out: &mut u16) {
+        let connection = state.peer(peer)?;
+        let said = connection.listen_port.unwrap_or(0);
+        *out = if connection.outgoing { connection.remote.port() } else { said };
+        YES
+    }
 }

@@ -3,13 +3,14 @@
 use std::sync::Arc;
 
 use pilotfish_plugin::rt::abi_stable::std_types::{RSlice, RStr};
-use pilotfish_plugin::rt::{EntryId, RawWaker, Sink};
+use pilotfish_plugin::rt::{Endpoint, EntryId, RawWaker, Sink};
 use pilotfish_plugin::{AlertCategory, ErrorCode, InfoHashes, PeerHandle, TorrentHandle};
 
 use super::torrent::words;
 use super::{NO, YES, host_functions, yes_if};
 use crate::alert::{AlertKind, CustomAlert, describe as describe_error};
 use crate::command::AddTorrentError;
+use crate::engine::bans::bencode_bans;
 use crate::engine::plugins::Mail;
 use crate::engine::step::Step;
 use crate::engine::torrents::read_params;
@@ -127,6 +128,21 @@ host_functions! {
     fn plugins(state, out: Sink<'_>) {
         let names: Vec<&str> = state.plugins.iter().map(|record| record.name.as_str()).collect();
         out.put(names.join("\n").as_bytes());
+        YES
+    }
+
+    fn ban(state, address: Endpoint, reason: RStr<'_>) {
+        let reason = state.plugins_reason(reason.as_str());
+        state.steps.push_back(Step::Ban(None, address.into(), reason));
+        YES
+    }
+
+    fn unban(state, address: Endpoint) {
+        yes_if(state.lift_ban(None, address.into())?)
+    }
+
+    fn bans(state, out: Sink<'_>) {
+        out.put(&bencode_bans(&state.bans));
         YES
     }
 }

@@ -1,14 +1,15 @@
 //! libtorrent's `torrent_handle`, as far as plugins have use for it.
 
-use pilotfish_plugin::rt::abi_stable::std_types::RSlice;
+use pilotfish_plugin::rt::abi_stable::std_types::{RSlice, RStr};
 use pilotfish_plugin::rt::{Endpoint, Sink};
 use pilotfish_plugin::{
-    InfoHashes, PeerHandle, PeerRequest, PeerSource, PieceIndex, TorrentBox, TorrentHandle, TorrentState,
-    Userdata,
+    InfoHashes, PeerHandle, PeerRequest, PeerSource, PexFlags, PieceIndex, TorrentBox, TorrentFlags,
+    TorrentHandle, TorrentState, Userdata,
 };
 
-use super::{YES, host_functions, yes_if};
+use super::{NO, YES, host_functions, yes_if};
 use crate::command::TorrentLimit;
+use crate::engine::bans::bencode_bans;
 use crate::engine::pausing::PauseChange;
 use crate::engine::state::State;
 use crate::engine::step::{Boxed, Step, plugin_hashes};
@@ -100,7 +101,8 @@ host_functions! {
 
     fn ban(state, torrent: TorrentHandle, address: Endpoint) {
         state.torrent(torrent)?;
-        state.steps.push_back(Step::Ban(torrent, address.into()));
+        let reason = state.plugins_reason("it did not say why");
+        state.steps.push_back(Step::Ban(Some(torrent), address.into(), reason));
         YES
     }
 
@@ -182,7 +184,53 @@ host_functions! {
     }
 
     fn is_private(state, torrent: TorrentHandle) {
-        yes_if(state.torrent(torrent)?.description.metainfo()?.private())
+        yes_if(state.torrent(torrent)?.is_private())
+    }
+
+    fn flags(state, torrent: TorrentHandle, out: &mut TorrentFlags) {
+        *out = state.torrent(torrent)?.flags();
+        YES
+    }
+
+    fn add_peer(state, torrent: TorrentHandle, address: Endpoint, source: PeerSource, flags: PexFlags) {
+        state.torrent(torrent)?;
+        state.steps.push_back(Step::AddPeer { torrent, address: address.into(), source, flags });
+        YES
+    }
+
+    fn downloaders(state, torrent: TorrentHandle, piece: PieceIndex, out: Sink<'_>) {
+        let valid = state.valid_piece(torrent, piece);
+        let t = state.torrent(torrent)?;
+        let peers = valid.map(|piece| t.picker.downloaders(piece)).unwrap_or_default();
+        out.put(&words(peers.into_iter().map(|peer| peer.unwrap_or(PeerHandle::INVALID).into_raw())));
+        YES
+    }
+
+    fn downloader_address(state, torrent: TorrentHandle, peer: PeerHandle, out: &mut Endpoint) {
+        state.torrent(torrent)?;
+        let Some(address) = state.address_of_downloader(torrent, peer) else { return NO };
+        *out = address.into();
+        YES
+    }
+
+    fn hash_block(state, torrent: TorrentHandle, block: &PeerRequest) {
+        yes_if(state.hash_block(torrent, *block))
+    }
+
+    fn ban_for(state, torrent: TorrentHandle, address: Endpoint, reason: RStr<'_>) {
+        state.torrent(torrent)?;
+        let reason = state.plugins_reason(reason.as_str());
+        state.steps.push_back(Step::Ban(Some(torrent), address.into(), reason));
+        YES
+    }
+
+    fn unban(state, torrent: TorrentHandle, address: Endpoint) {
+        yes_if(state.lift_ban(Some(torrent), address.into())?)
+    }
+
+    fn bans(state, torrent: TorrentHandle, out: Sink<'_>) {
+        out.put(&bencode_bans(state.torrent(torrent)?.candidates.banned()));
+        YES
     }
 
     fn set_upload_limit(state, torrent: TorrentHandle, limit: u32) {

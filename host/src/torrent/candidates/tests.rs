@@ -146,18 +146,21 @@ fn whoever_connects_to_us_is_tried_only_once_its_port_is_known() {
     list.check();
 }
 
+fn bad_data() -> BanReason {
+    BanReason::new(BanReason::ENGINE, "it sent bad data")
+}
+
 #[test]
-fn four_bad_pieces_or_one_of_its_own_are_enough_for_a_ban() {
+fn a_bad_piece_of_its_own_is_enough_for_a_ban_and_no_number_of_shared_ones_is() {
     let mut list = list_of(1..3);
     assert!(list.piece_failed(peer(1), true));
-    assert!((0..3).all(|_| !list.piece_failed(peer(2), false)));
-    assert!(list.known(peer(2)).unwrap().parole);
-    list.piece_passed(peer(2));
+    assert!((0..300).all(|_| !list.piece_failed(peer(2), false)));
     let known = list.known(peer(2)).unwrap();
-    assert_eq!((known.parole, known.trust, known.hash_failures), (false, -5, 3));
-    assert!(list.piece_failed(peer(2), false));
-    (0..50).for_each(|_| list.piece_passed(peer(2)));
-    assert_eq!(list.known(peer(2)).unwrap().trust, TRUST_MAX);
+    assert_eq!((known.parole, known.hash_failures), (true, 255));
+    list.piece_passed(peer(2));
+    assert!(!list.known(peer(2)).unwrap().parole);
+    // Nor does it help to be forgotten.
+    assert!(list.piece_failed(peer(9), true));
 }
 
 #[test]
@@ -167,10 +170,10 @@ fn a_ban_holds_for_the_address_on_every_port_and_in_every_spelling() {
     list.add(SocketAddr::from(([10, 0, 0, 1], 7000)), PeerSource::DHT, false);
     list.connected(peer(1), OLD_FRIEND);
     let mapped = IpAddr::V6(Ipv4Addr::new(10, 0, 0, 1).to_ipv6_mapped());
-    assert_eq!(list.ban(mapped, BanReason::BadData), [OLD_FRIEND]);
+    assert!(list.ban(mapped, bad_data()) && !list.ban(peer(1).ip(), bad_data()));
     assert!(list.is_banned(peer(1).ip()) && list.is_banned(mapped));
     let again = list.add(SocketAddr::new(mapped, 9000), PeerSource::PEX, false);
-    assert_eq!(again, Added::Refused(Refusal::Banned(BanReason::BadData)));
+    assert_eq!(again, Added::Refused(Refusal::Banned));
     list.disconnected(peer(1), now, true);
     assert_eq!(list.connect_all(now), [peer(2)]);
     assert!(list.unban(mapped) && !list.unban(mapped));
@@ -178,6 +181,17 @@ fn a_ban_holds_for_the_address_on_every_port_and_in_every_spelling() {
     let zoned = SocketAddr::V6(SocketAddrV6::new(Ipv6Addr::LOCALHOST, 80, 7, 0));
     list.add(zoned, PeerSource::LSD, false);
     assert!(list.known("[::1]:80".parse().unwrap()).is_some());
+}
+
+#[test]
+fn who_is_not_kept_is_forgotten_or_answered_if_it_is_connected() {
+    let mut list = list_of(1..5);
+    list.connected(peer(3), OLD_FRIEND);
+    assert_eq!(list.retain(|endpoint, _| endpoint == peer(1)), [OLD_FRIEND]);
+    let mut left: Vec<SocketAddr> = list.iter().map(|(endpoint, _)| endpoint).collect();
+    left.sort();
+    assert_eq!(left, [peer(1), peer(3)]);
+    list.check();
 }
 
 proptest! {
@@ -218,7 +232,7 @@ proptest! {
                 9 => list.set_seed(peer(n), flag),
                 10 => {
                     if list.piece_failed(peer(n), flag) {
-                        list.ban(peer(n).ip(), BanReason::BadData);
+                        list.ban(peer(n).ip(), bad_data());
                     }
                 }
                 _ => drop(list.unban(peer(n).ip())),
@@ -249,7 +263,10 @@ fn peers_that_are_not_kept_are_forgotten_or_answered() {
     let now = Instant::now();
     let mut list = list_of(1..5);
     list.connected(peer(2), OLD_FRIEND);
-    assert_eq!(list.retain(|ip| ip != peer(1).ip() && ip != peer(2).ip()), [OLD_FRIEND]);
+    assert_eq!(
+        list.retain(|peer_at, _| peer_at.ip() != peer(1).ip() && peer_at.ip() != peer(2).ip()),
+        [OLD_FRIEND]
+    );
     list.check();
     assert!(list.known(peer(1)).is_none() && list.known(peer(2)).is_some());
     list.forget(peer(2));

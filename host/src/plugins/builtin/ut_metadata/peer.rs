@@ -22,6 +22,8 @@ const GIVEN_UP: Duration = Duration::from_secs(20);
 const REFUSED: Duration = Duration::from_secs(60);
 /// With so much waiting to be sent, in bytes, what the peer asks for has to wait.
 const QUEUE_FULL: u64 = 10 * BLOCK as u64;
+/// With so much waiting to be sent, in bytes, a peer that asks for more is sent away: also refusals take room.
+const MOST_ANSWERS: u64 = 1 << 20;
 /// So many of a peer's requests wait.
 const MOST_WAITING: usize = 1024;
 
@@ -94,6 +96,11 @@ impl OnPeer {
     }
 
     fn on_request(&mut self, cx: &PeerContext<'_>, piece: u32) {
+        if cx.this().send_queue_len() > MOST_ANSWERS {
+            // It goes on asking, and does not read what it is answered.
+            let error = ErrorCode::INVALID_METADATA_MESSAGE;
+            return cx.this().disconnect(error, Operation::BITTORRENT, Severity::PEER_ERROR);
+        }
         let known = self.shared.borrow_mut().served(&cx.this_torrent());
         match known {
             Some(known) if (piece as usize) < known.len().div_ceil(BLOCK) => {
