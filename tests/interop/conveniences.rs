@@ -16,7 +16,7 @@ use crate::process::Process;
 fn files() -> Data {
     let mut data = Data::new();
     let size = 9 * PIECE + 1_000;
-    data.add("folder", &[("one", size), ("two", size), ("three", size), ("four", size)]);
+    data.add("folder", &[("1st", size), ("2nd", size), ("3rd", size), ("4th", size)]);
     data
 }
 
@@ -45,8 +45,8 @@ fn files_that_are_selected_come_and_later_the_others() {
         command
     };
     let some = fetch(&mut program(&["--select", "2,4"]));
-    assert_eq!(["one", "two", "three", "four"].map(|name| arrived(&data, name)), [false, true, false, true]);
-    // The pieces at both ends of `two`, and at the start of `four`, are shared with the others.
+    assert_eq!(["1st", "2nd", "3rd", "4th"].map(|name| arrived(&data, name)), [false, true, false, true]);
+    // The pieces at both ends of `2nd`, and at the start of `4th`, are shared with the others.
     assert!((18 * PIECE..22 * PIECE).contains(&some), "{some}");
     assert_eq!(fetch(&mut program(&["--select", "2,4"])), 0);
     let rest = fetch(&mut program(&[]));
@@ -60,7 +60,7 @@ fn files_of_a_link_are_selected_once_they_are_known() {
     let (_seed, address) = peers::seed(&data, "127.0.0.1:0");
     name_by_links(&mut data);
     fetch(download(&data, &[&address]).args(["--select", "1"]));
-    assert_eq!(["one", "two", "three", "four"].map(|name| arrived(&data, name)), [true, false, false, false]);
+    assert_eq!(["1st", "2nd", "3rd", "4th"].map(|name| arrived(&data, name)), [true, false, false, false]);
 
     let mut process = start(download(&data, &[&address]).args(["--select", "2-5"]), 0);
     process.wait_for_code(2);

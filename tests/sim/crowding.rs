@@ -30,9 +30,11 @@ impl Crowd {
         let mut sim = Sim::new(number);
         sim.link.bandwidth = 20_000;
         let content = Content::random(number, 4 << 20, 65_536);
-        let seed = sim.node_with(settings);
+        // Nobody finds anybody else.
+        let alone = |settings| Settings { enable_dht: false, enable_lsd: false, ..settings };
+        let seed = sim.node_with(alone(settings));
         let torrent = sim.seed(seed, &content);
-        let callers: Vec<NodeId> = (0..callers).map(|_| sim.node()).collect();
+        let callers: Vec<NodeId> = (0..callers).map(|_| sim.node_with(alone(talkative()))).collect();
         let logs = callers.iter().map(|caller| Probe::new().plug(&mut sim, *caller)).collect();
         for caller in &callers {
             sim.add(*caller, &content);

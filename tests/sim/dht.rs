@@ -391,5 +391,5 @@ fn peers_of_the_dht_are_offered_as_such() {
     let torrent = sim.add(nodes[6], &content);
     sim.run_until_finished(LIMIT, &[(nodes[6], torrent)]);
     let offered = format!("torrent.on_add_peer {}", sim.at(nodes[1]).address);
-    assert!(log.lock().unwrap().contains(&offered));
+    assert!(log.lock().unwrap().iter().any(|line| line.starts_with(&offered)));
 }

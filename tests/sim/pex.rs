@@ -30,7 +30,8 @@ fn slow(seed: u64) -> Sim {
 
 /// So many nodes with all built-in extensions.
 fn nodes<const N: usize>(sim: &mut Sim) -> [NodeId; N] {
-    [(); N].map(|()| sim.full_node(talkative()))
+    // Nobody finds anybody in another way.
+    [(); N].map(|()| sim.full_node(Settings { enable_dht: false, enable_lsd: false, ..talkative() }))
 }
 
 /// Whom a node was told of by peers, in order, and the flags and refusals of each offer.

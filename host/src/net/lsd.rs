@@ -106,6 +106,7 @@ mod tests {
         let [one, other] = [0; 2].map(|_| Rc::new(join(Ipv4Addr::LOCALHOST.into()).unwrap()));
         // Other tests may speak in the group, too.
         let payload = format!("a datagram of process {}", std::process::id());
+        one.writable().await.unwrap();
         LsdSockets(vec![(true, one)]).send(true, payload.as_bytes());
         let mut buffer = vec![0; LONGEST];
         let heard = async {

@@ -122,6 +122,8 @@ fn serve(parts: Parts, plugins: Vec<PluginSource>, started: &SyncSender<Started>
     });
     // Every socket is closed with its task.
     drop(tasks);
+    // The system's resolver may be waiting for a name server that never answers: nobody waits for it.
+    runtime.shutdown_background();
     disk.shutdown();
     if end == End::Stopped {
         driver.borrow_mut().tell();
