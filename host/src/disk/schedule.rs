@@ -155,6 +155,8 @@ struct CheckRun {
 
 /// After so many pieces of other work a waiting check gets one, so that it does not starve.
 const CHECK_AFTER: u32 = 16;
+/// There is room for so much ready work even while there is none; the memory of a burst is given back.
+const READY_KEPT: usize = 1_024;
 
 impl Schedule {
     /// Puts a job where it belongs.
@@ -207,9 +209,13 @@ impl Schedule {
             }
         }
         self.streak += 1;
-        match self.ready.pop_front()? {
-            Ready::Piece(key) => Some(Work::Piece(self.take(key))),
-            Ready::Other(work) => Some(work),
+        match self.ready.pop_front() {
+            Some(Ready::Piece(key)) => Some(Work::Piece(self.take(key))),
+            Some(Ready::Other(work)) => Some(work),
+            None => {
+                self.ready.shrink_to(READY_KEPT);
+                None
+            }
         }
     }
 

@@ -92,7 +92,11 @@ const ROUNDS: usize = 16;
 /// How deep steps may be nested.
 const DEPTH: usize = 8;
 /// At most about this many bytes are offered to a socket at once.
-const TRANSMIT_BUDGET: usize = 256 * 1024;
+const TRANSMIT_BUDGET: usize = 1 << 20;
+
+/// There is room for so many outputs even while there are none. A burst, such as ten thousand torrents that are added at once,
+/// is no reason to keep its memory.
+const OUTPUTS_KEPT: usize = 1_024;
 
 /// A session.
 pub struct Engine {
@@ -188,7 +192,10 @@ impl Engine {
 
     /// The next thing that is to be done.
     pub fn poll_output(&mut self) -> Option<Output> {
-        let output = self.state.outputs.pop_front()?;
+        let Some(output) = self.state.outputs.pop_front() else {
+            self.state.outputs.shrink_to(OUTPUTS_KEPT);
+            return None;
+        };
         if let Output::Transmit(peer) = output {
             // First this: what is queued while a cipher is called has to be sent too.
             if let Some(connection) = self.state.peer_mut(peer) {

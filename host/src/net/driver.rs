@@ -45,6 +45,8 @@ const RESIDENT: usize = 1 << 20;
 const RUN: usize = 16;
 /// Commands that are carried out in one turn.
 const COMMANDS: usize = 256;
+/// There is room for so many jobs even while there are none; the memory of a burst is given back.
+const JOBS_KEPT: usize = 1_024;
 
 /// The engine, and everything that it moves: sockets, the disk, other threads.
 ///
@@ -255,6 +257,7 @@ impl Driver {
             // Before the sockets: the disk's threads begin while this one still writes.
             if !self.jobs.is_empty() {
                 self.disk.submit_all(self.jobs.drain(..));
+                self.jobs.shrink_to(JOBS_KEPT);
             }
             if self.dirty.is_empty() {
                 break;
