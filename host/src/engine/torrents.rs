@@ -1,6 +1,6 @@
 //! Torrents come, are checked, finish, and go.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
@@ -492,7 +492,7 @@ impl State {
             web_seeds,
             peers: Vec::new(),
             held: Vec::new(),
-            departed: HashMap::new(),
+            departed: Default::default(),
             pieces_checked: 0,
             disk_congested: false,
             announced_early: Vec::new(),

@@ -2,7 +2,8 @@
 //!
 //! Invariants: a piece is *had* (verified), *begun* (one [`Begun`] in `begun`, found through `slots`) or *open*. A begun
 //! piece has at least one block that was asked for or received. `wanted` is the pieces that are not had and have a
-//! priority; of those, the ones with a free block stand in `availability` under their priority and stage, and no others.
+//! priority; of those, the ones with a free block stand in `availability` under their priority and stage, and no others, once
+//! the first peer has come: a torrent that idles has nothing to choose from.
 //!
 //! The picker knows nothing of connections: a peer is a key `P`, which must not be used for another peer as long as the
 //! picker may name it.
@@ -77,7 +78,8 @@ pub struct Picker<P> {
     begun: Vec<Begun<P>>,
     /// Of each piece that has both, the blocks that are nothing but padding (BEP 47).
     padding: FxHashMap<PieceIndex, Vec<Range<u32>>>,
-    availability: Availability,
+    /// From the first peer on.
+    availability: Option<Box<Availability>>,
     /// The piece from which each peer was last given blocks.
     current: FxHashMap<P, PieceIndex>,
     sequential: bool,
@@ -93,7 +95,7 @@ impl<P: Copy + Eq + Hash + Debug> Picker<P> {
     /// Nothing is had, everything is wanted alike, and nobody has anything.
     pub fn new(geometry: Geometry) -> Self {
         let pieces = geometry.num_pieces();
-        let mut picker = Self {
+        Self {
             geometry,
             had: Bitfield::new(pieces),
             wanted: Bitfield::full(pieces),
@@ -101,15 +103,13 @@ impl<P: Copy + Eq + Hash + Debug> Picker<P> {
             slots: Vec::new(),
             begun: Vec::new(),
             padding: FxHashMap::default(),
-            availability: Availability::new(pieces),
+            availability: None,
             current: FxHashMap::default(),
             sequential: false,
             initial_picker_threshold: INITIAL_PICKER_THRESHOLD,
             bytes_left: geometry.total(),
             chosen: Vec::new(),
-        };
-        geometry.pieces().for_each(|piece| picker.shelve(piece));
-        picker
+        }
     }
 }
 
@@ -310,14 +310,31 @@ impl<P: Copy + Eq + Hash + Debug> Picker<P> {
 
     /// Puts the piece where its state says. O(1); to be called after every change.
     fn shelve(&mut self, piece: PieceIndex) {
+        if self.availability.is_some() {
+            let place = self.place(piece);
+            self.ranked().put(piece.get(), place);
+        }
+    }
+
+    /// Who has what, with every piece where it belongs. O(pieces) the first time.
+    fn ranked(&mut self) -> &mut Availability {
+        let availability = self.availability.take().unwrap_or_else(|| {
+            let mut availability = Availability::new(self.geometry.num_pieces());
+            self.geometry.pieces().for_each(|piece| availability.put(piece.get(), self.place(piece)));
+            Box::new(availability)
+        });
+        self.availability.insert(availability)
+    }
+
+    /// Where a piece belongs.
+    fn place(&self, piece: PieceIndex) -> Option<Place> {
         let priority = self.priority(piece);
         let stage = match self.begun_piece(piece) {
             None => Some(Stage::Open),
             Some(begun) if begun.free() > 0 => Some(Stage::Begun),
             Some(_) => None,
         };
-        let place = stage.filter(|_| self.wanted.get(piece.get())).map(|stage| Place { priority, stage });
-        self.availability.put(piece.get(), place);
+        stage.filter(|_| self.wanted.get(piece.get())).map(|stage| Place { priority, stage })
     }
 }
 
@@ -408,11 +425,12 @@ impl<P: Copy + Eq + Hash + Debug> Picker<P> {
     }
 
     /// Whether every block of every wanted piece was asked for or is here, but for pieces kept for peers on parole: the
-    /// end-game begins. O(1) before, O(begun) after.
+    /// end-game begins. O(1) before, O(begun) after; without peers it has not begun.
     pub fn all_requested(&self) -> bool {
         let kept = |begun: &Begun<P>| begun.free() == 0 || begun.reserved_for().is_some();
         let wanted = |begun: &&Begun<P>| self.wanted.get(begun.piece().get());
-        self.availability.len(Stage::Open) == 0 && self.begun.iter().filter(wanted).all(kept)
+        let none_is_open = self.availability.as_ref().is_some_and(|pieces| pieces.len(Stage::Open) == 0);
+        none_is_open && self.begun.iter().filter(wanted).all(kept)
     }
 
     /// Whether nobody is asked for anything. O(begun).
@@ -438,37 +456,37 @@ impl<P: Copy + Eq + Hash + Debug> Picker<P> {
 impl<P: Copy + Eq + Hash + Debug> Picker<P> {
     /// A peer came that has these pieces; to be called for every peer, even one that has none.
     pub fn peer_joined(&mut self, pieces: &Bitfield) {
-        self.availability.peer_joined(pieces);
+        self.ranked().peer_joined(pieces);
     }
 
     /// A peer that has these pieces now left, however it came by them.
     pub fn peer_left(&mut self, pieces: &Bitfield) {
-        self.availability.peer_left(pieces);
+        self.ranked().peer_left(pieces);
     }
 
     /// A peer that had joined got this piece. O(1).
     pub fn peer_has(&mut self, piece: PieceIndex) {
-        self.availability.peer_has(piece.get());
+        self.ranked().peer_has(piece.get());
     }
 
     /// A peer that had joined has this piece no longer.
     pub fn peer_lost(&mut self, piece: PieceIndex) {
-        self.availability.peer_lost(piece.get());
+        self.ranked().peer_lost(piece.get());
     }
 
     /// A peer came that has everything (HAVE ALL): the same as [`Picker::peer_joined`] with a full bitfield. O(1).
     pub fn peer_is_seed(&mut self) {
-        self.availability.seed_joined();
+        self.ranked().seed_joined();
     }
 
     /// A peer that has everything left: the same as [`Picker::peer_left`] with a full bitfield.
     pub fn seed_left(&mut self) {
-        self.availability.seed_left();
+        self.ranked().seed_left();
     }
 
     /// How many peers have the piece.
     pub fn availability(&self, piece: PieceIndex) -> u32 {
-        self.availability.of(piece.get())
+        self.availability.as_ref().map_or(0, |availability| availability.of(piece.get()))
     }
 
     /// Whether a peer with these pieces has one that we want. O(pieces / 64).

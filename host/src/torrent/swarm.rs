@@ -1,12 +1,13 @@
 //! One torrent: its pieces, its peers, and what it is doing.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
 
 use pilotfish_plugin::{PeerHandle, PluginId, TorrentFlags, TorrentHandle, TorrentState, Userdata};
+use rustc_hash::FxHashMap;
 
 use super::{Candidates, Picker, Priority, Record, Trackers, WebSeeds, selection};
 use crate::command::TorrentLimits;
@@ -66,7 +67,7 @@ pub struct Torrent {
     /// Connections, in the order in which they came.
     pub peers: Vec<PeerHandle>,
     /// Where those were that sent blocks of begun pieces and are not connected any more.
-    pub departed: HashMap<PeerHandle, SocketAddr>,
+    pub departed: FxHashMap<PeerHandle, SocketAddr>,
     /// Incoming connections that wait until it can serve them.
     pub held: Vec<PeerHandle>,
     /// Pieces that a running check has looked at.

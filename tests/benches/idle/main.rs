@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use pilotfish::alert::AlertKind;
 use pilotfish::command::AddTorrent;
-use pilotfish::metainfo::Metainfo;
+use pilotfish::metainfo::Description;
 use pilotfish::session::{Alerts, Session, SessionParams};
 use pilotfish::wire::{Handshake, Message, Reserved};
 use pilotfish_plugin::{AlertCategory, TorrentHandle, TorrentState};
@@ -46,12 +46,12 @@ fn main() {
 fn torrents() {
     let folder = tempfile::tempdir().unwrap();
     let (session, _, _) = start();
-    let metadata: Vec<Metainfo> =
-        (0..TORRENTS).map(|number| Content::random(number, 100, 16_384).metainfo).collect();
+    let metadata: Vec<Description> =
+        (0..TORRENTS).map(|number| Content::random(number, 100, 16_384).metainfo.into()).collect();
     let before = resident_bytes();
-    let add = |metainfo: Metainfo| {
+    let add = |metadata: Description| {
         let save_path = Some(folder.path().into());
-        session.add_torrent(AddTorrent { save_path, ..AddTorrent::new(metainfo) }).unwrap()
+        session.add_torrent(AddTorrent { save_path, ..AddTorrent::new(metadata) }).unwrap()
     };
     let added: Vec<TorrentHandle> = metadata.into_iter().map(add).collect();
     let deadline = Instant::now() + LIMIT;

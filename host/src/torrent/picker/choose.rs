@@ -90,6 +90,7 @@ impl<P: Copy + Eq + Hash + Debug> Picker<P> {
 
     /// From all pieces, best first.
     fn take_ranked(&mut self, asking: &Asking<'_, P>, rng: &mut impl Rng, out: &mut Vec<BlockSpan>) {
+        self.ranked();
         let mut chosen = std::mem::take(&mut self.chosen);
         self.choose(asking, asking.goal - out.len(), rng, &mut chosen);
         for piece in chosen.drain(..) {
@@ -106,15 +107,16 @@ impl<P: Copy + Eq + Hash + Debug> Picker<P> {
         rng: &mut impl Rng,
         chosen: &mut Vec<PieceIndex>,
     ) {
+        let Some(availability) = &self.availability else { return };
         let start = if self.sequential { 0 } else { rng.random_range(0..self.geometry.num_pieces()) };
         let by_number = self.sequential || self.num_have() < self.initial_picker_threshold;
         let order = if by_number { Order::ByNumber } else { Order::RarestFirst };
         let share = !asking.options.contiguous
             || self.num_have() < self.initial_picker_threshold
-            || self.availability.len(Stage::Begun) >= self.availability.peers() * 3 / 2;
+            || availability.len(Stage::Begun) >= availability.peers() * 3 / 2;
         for priority in Priority::descending() {
             let walk = |stage| {
-                self.availability
+                availability
                     .walk(Place { priority, stage }, order, asking.has, start)
                     .filter_map(|piece| self.geometry.piece(piece))
                     .filter(|&piece| self.may_take(piece, asking))
