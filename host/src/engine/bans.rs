@@ -11,7 +11,7 @@ use super::Engine;
 use super::state::State;
 use crate::alert::AlertKind;
 use crate::command::Ban;
-use crate::torrent::{BanReason, Bans};
+use crate::torrent::{BanReason, Bans, Torrent};
 use crate::wire::{EntryError, EntryTree};
 
 impl Engine {
@@ -68,7 +68,8 @@ impl State {
     fn connections_from(&self, torrent: Option<TorrentHandle>, address: SocketAddr) -> Vec<PeerHandle> {
         let ip = address.ip().to_canonical();
         let held = |peer: &PeerHandle| {
-            torrent.and_then(|torrent| self.torrent(torrent)).is_some_and(|t| t.held.contains(peer))
+            let torrent = torrent.and_then(|torrent| self.torrent(torrent));
+            torrent.and_then(Torrent::company).is_some_and(|company| company.held.contains(peer))
         };
         let from = self.peers().filter(|(peer, connection)| {
             connection.remote.ip().to_canonical() == ip

@@ -287,11 +287,11 @@ impl State {
         let banned = self.bans.contains(address.ip());
         if let Some(t) = self.torrent_mut(torrent) {
             t.peers.retain(|other| *other != peer);
-            t.held.retain(|other| *other != peer);
+            t.company_mut().held.retain(|other| *other != peer);
             let failed = closing.severity >= Severity::FAILURE;
             if connection.web.is_none() {
                 if t.picker.is_downloader(peer) {
-                    t.departed.insert(peer, connection.known_as);
+                    t.company_mut().departed.insert(peer, connection.known_as);
                 }
                 // Of no use once we have everything too.
                 if connection.bitfield_received {

@@ -5,6 +5,7 @@
 
 use std::cmp::Reverse;
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use pilotfish_plugin::{ErrorCode, Operation, PeerHandle, Severity, TorrentHandle};
 
@@ -111,15 +112,16 @@ impl State {
 
     /// Peers of its family know us by this address: those that we know of are tried in another order.
     pub(super) fn set_our_address(&mut self, address: SocketAddr) {
-        let ours = &mut self.our_addresses[usize::from(address.is_ipv6())];
-        if *ours == Some(address) {
+        let mut ours = *self.our_addresses;
+        let known = &mut ours[usize::from(address.is_ipv6())];
+        if known.replace(address) == Some(address) {
             return;
         }
-        *ours = Some(address);
-        let ours = self.our_addresses;
+        self.our_addresses = Arc::new(ours);
+        let ours = self.our_addresses.clone();
         for torrent in self.order.clone() {
             if let Some(t) = self.torrent_mut(torrent) {
-                t.candidates.set_our_addresses(ours);
+                t.candidates.set_our_addresses(ours.clone());
             }
         }
     }

@@ -97,13 +97,14 @@ impl Engine {
             connection.phase = Phase::Held;
         }
         if let Some(torrent) = self.state.torrent_mut(torrent) {
-            torrent.held.push(peer);
+            torrent.company_mut().held.push(peer);
         }
     }
 
     /// The torrent is ready: peers that waited for it go on.
     pub(super) fn release_held(&mut self, torrent: TorrentHandle) {
-        let held = self.state.torrent_mut(torrent).map(|t| std::mem::take(&mut t.held)).unwrap_or_default();
+        let Some(t) = self.state.torrent_mut(torrent).filter(|t| t.company().is_some()) else { return };
+        let held = std::mem::take(&mut t.company_mut().held);
         for peer in held {
             let now = self.state.now;
             let Some(connection) = self.state.peer_mut(peer) else { continue };

@@ -198,7 +198,7 @@ impl State {
         let connected = self
             .peer(peer)
             .filter(|connection| connection.torrent == Some(torrent) && connection.web.is_none());
-        let departed = || self.torrent(torrent)?.departed.get(&peer).copied();
+        let departed = || self.torrent(torrent)?.company()?.departed.get(&peer).copied();
         connected.map(|connection| connection.known_as).or_else(departed)
     }
 
@@ -270,7 +270,7 @@ impl State {
         for peer in told {
             self.send_and_tell(peer, &Message::Have(piece.get()));
             if let Some(t) = self.torrent_mut(torrent) {
-                t.announced_early.push((piece, peer));
+                t.company_mut().announced_early.push((piece, peer));
             }
         }
     }
@@ -289,7 +289,8 @@ impl State {
     /// Who was told of a piece early; asked once.
     fn told_early(&mut self, torrent: TorrentHandle, piece: PieceIndex) -> Vec<PeerHandle> {
         let Some(t) = self.torrent_mut(torrent) else { return Vec::new() };
-        t.announced_early.extract_if(.., |(early, _)| *early == piece).map(|(_, peer)| peer).collect()
+        let early = &mut t.company_mut().announced_early;
+        early.extract_if(.., |(early, _)| *early == piece).map(|(_, peer)| peer).collect()
     }
 
     fn piece_finished(&mut self, torrent: TorrentHandle, piece: PieceIndex) {

@@ -32,7 +32,7 @@ use crate::metainfo::{BLOCK_SIZE, BlockSpan, Resume};
 use crate::peer::web::WebSeedId;
 use crate::peer::{Connection, Direction, RequestLimits, as_piece, as_request};
 use crate::settings::Settings;
-use crate::torrent::{Bans, Choker, Torrent};
+use crate::torrent::{Bans, CandidateLimits, Choker, Torrent};
 use crate::wire::{BlockPool, EntryTree, Message};
 
 /// Everything but the plugin objects.
@@ -97,7 +97,9 @@ pub(super) struct State {
     /// What is on its way to trackers.
     pub(super) announcing: Announcing,
     /// The addresses by which peers know us, as far as known: of IPv4, and of IPv6.
-    pub(super) our_addresses: [Option<SocketAddr>; 2],
+    pub(super) our_addresses: Arc<[Option<SocketAddr>; 2]>,
+    /// The limits of torrents' lists of peers.
+    pub(super) candidate_limits: Arc<CandidateLimits>,
     pub(super) paused: bool,
     pub(super) bandwidth: Bandwidth,
     pub(super) ip_filter: Arc<IpFilter>,
@@ -180,6 +182,7 @@ impl State {
         peer_id[..prefix.len()].copy_from_slice(prefix);
         let choker = Choker::new(super::choking::limits(&config.settings), now);
         let bandwidth = Bandwidth::new(&config.settings, now);
+        let candidate_limits = Arc::new(super::status::candidate_limits(&config.settings));
         let connects_left = config.settings.connection_speed;
         let spare = 2 * (config.settings.max_queued_disk_bytes / BLOCK_SIZE) as usize;
         Self {
@@ -221,7 +224,8 @@ impl State {
             bans: Bans::default(),
             listening: Vec::new(),
             announcing: Announcing::default(),
-            our_addresses: [None; 2],
+            our_addresses: Arc::default(),
+            candidate_limits,
             paused: false,
             bandwidth,
             ip_filter: Arc::default(),

@@ -1,12 +1,15 @@
 //! Figures, for the embedding program and for plugins; settings, read and changed.
 
+use std::sync::Arc;
+
 use pilotfish_plugin::{PeerHandle, PeerInfo, TorrentHandle};
 
 use super::state::State;
 use crate::command::TorrentStatus;
 use crate::peer::Direction;
 use crate::peer::mse::Method;
-use crate::settings::SettingError;
+use crate::settings::{SettingError, Settings};
+use crate::torrent::CandidateLimits;
 use crate::wire::EntryTree;
 
 /// Settings that are looked at once, when the session starts.
@@ -215,13 +218,23 @@ impl State {
         if name.contains("dht") {
             self.update_dht();
         }
-        let candidates = self.candidate_limits();
+        self.candidate_limits = Arc::new(candidate_limits(&self.settings));
+        let candidates = self.candidate_limits.clone();
         for torrent in self.order.clone() {
             if let Some(t) = self.torrent_mut(torrent) {
-                t.candidates.set_limits(candidates);
+                t.candidates.set_limits(candidates.clone());
             }
         }
         Ok(())
+    }
+}
+
+/// The limits of torrents' lists of peers.
+pub(super) fn candidate_limits(settings: &Settings) -> CandidateLimits {
+    CandidateLimits {
+        max_peerlist_size: settings.max_peerlist_size as usize,
+        min_reconnect_time: settings.min_reconnect_time.duration(),
+        max_failcount: u8::try_from(settings.max_failcount).unwrap_or(u8::MAX),
     }
 }
 

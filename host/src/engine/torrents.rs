@@ -1,6 +1,5 @@
 //! Torrents come, are checked, finish, and go.
 
-use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
@@ -20,9 +19,7 @@ use crate::command::{AddTorrent, AddTorrentError, Answer, Command, SaveResumeFla
 use crate::job::{DiskError, DiskJob, StorageId};
 use crate::metainfo::{Description, Magnet, Metainfo};
 use crate::peer::{Budget, Direction, Meter, mse};
-use crate::torrent::{
-    BanReason, Begun, CandidateLimits, Candidates, Picker, Priority, Record, Torrent, Trackers, WebSeeds,
-};
+use crate::torrent::{BanReason, Begun, Candidates, Picker, Priority, Record, Torrent, Trackers, WebSeeds};
 use crate::wire::EntryTree;
 
 impl Engine {
@@ -376,8 +373,8 @@ impl Engine {
     }
 
     pub(super) fn disconnect_all(&mut self, torrent: TorrentHandle, error: ErrorCode) {
-        let held = self.state.torrent(torrent).map(|t| t.held.clone()).unwrap_or_default();
-        for peer in self.state.peers_of(torrent).into_iter().chain(held) {
+        let held = self.state.torrent(torrent).and_then(Torrent::company).map(|company| company.held.clone());
+        for peer in self.state.peers_of(torrent).into_iter().chain(held.unwrap_or_default()) {
             self.state.disconnect(peer, error, Operation::BITTORRENT, Severity::NORMAL);
         }
     }
@@ -446,7 +443,8 @@ impl State {
         let (now, unix_time) = (self.now, self.unix_time());
         let storage = StorageId(self.fresh_id());
         let save_path = asked.save_path.unwrap_or_else(|| self.settings.save_path.clone());
-        let (limits, held_by_session, ours) = (self.candidate_limits(), self.paused, self.our_addresses);
+        let held_by_session = self.paused;
+        let candidates = Candidates::new(self.candidate_limits.clone()).known_as(self.our_addresses.clone());
         let hashes = *asked.description.info_hashes();
         let layout = asked.description.layout();
         let trackers = Trackers::new(asked.description.trackers(), &mut self.rng);
@@ -469,7 +467,7 @@ impl State {
             handle,
             picker: Picker::new(layout.geometry()).with_padding(layout.padding()),
             trackers,
-            candidates: Candidates::new(limits).known_as(ours),
+            candidates,
             pieces_left: pieces_per_file(&layout),
             layout,
             metadata_from: None,
@@ -491,12 +489,9 @@ impl State {
             check_failed: false,
             web_seeds,
             peers: Vec::new(),
-            held: Vec::new(),
-            departed: Default::default(),
+            company: None,
             pieces_checked: 0,
             disk_congested: false,
-            announced_early: Vec::new(),
-            recently_read: VecDeque::new(),
             budgets: [
                 Budget::new(asked.limits.download_limit, now),
                 Budget::new(asked.limits.upload_limit, now),
@@ -531,15 +526,6 @@ impl State {
         }
         self.by_storage.insert(storage, torrent);
         torrent
-    }
-
-    /// The limits of torrents' lists of peers.
-    pub(super) fn candidate_limits(&self) -> CandidateLimits {
-        CandidateLimits {
-            max_peerlist_size: self.settings.max_peerlist_size as usize,
-            min_reconnect_time: self.settings.min_reconnect_time.duration(),
-            max_failcount: u8::try_from(self.settings.max_failcount).unwrap_or(u8::MAX),
-        }
     }
 
     /// Tells the disk of a torrent, once; not while one that was removed still writes or deletes the same files.

@@ -165,10 +165,11 @@ impl State {
             return;
         }
         let Some(t) = torrent.and_then(|torrent| self.torrent_mut(torrent)) else { return };
-        if t.recently_read.front() != Some(&piece) {
-            t.recently_read.retain(|read| *read != piece);
-            t.recently_read.push_front(piece);
-            t.recently_read.truncate(RECENTLY_READ);
+        let recent = &mut t.company_mut().recently_read;
+        if recent.front() != Some(&piece) {
+            recent.retain(|read| *read != piece);
+            recent.push_front(piece);
+            recent.truncate(RECENTLY_READ);
         }
     }
 
@@ -179,8 +180,8 @@ impl State {
             return;
         }
         let lacks = |piece: &&PieceIndex| !connection.has.get(piece.get());
-        let at_hand: Vec<PieceIndex> =
-            torrent.recently_read.iter().filter(lacks).take(SUGGESTED).copied().collect();
+        let recent = torrent.company().into_iter().flat_map(|company| &company.recently_read);
+        let at_hand: Vec<PieceIndex> = recent.filter(lacks).take(SUGGESTED).copied().collect();
         for piece in at_hand {
             self.send_and_tell(peer, &Message::Suggest(piece.get()));
         }

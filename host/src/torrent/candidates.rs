@@ -7,6 +7,7 @@
 use std::cmp::Reverse;
 use std::collections::{BTreeSet, HashMap};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use pilotfish_plugin::PeerSource;
@@ -113,37 +114,37 @@ struct Turn {
 /// Endpoints are compared in canonical form: an IPv4 address mapped into IPv6 is that IPv4 address.
 #[derive(Clone, Debug)]
 pub struct Candidates<P> {
-    limits: CandidateLimits,
+    limits: Arc<CandidateLimits>,
     peers: HashMap<SocketAddr, Known<P>>,
     /// Those that are not seeds, and those that are.
     idle: [BTreeSet<Turn>; 2],
     bans: Bans,
     /// The addresses by which peers know us: of IPv4, and of IPv6.
-    ours: [Option<SocketAddr>; 2],
+    ours: Arc<[Option<SocketAddr>; 2]>,
     offers: u64,
 }
 
 impl<P: Copy> Candidates<P> {
     /// An empty list.
-    pub fn new(limits: CandidateLimits) -> Self {
+    pub fn new(limits: Arc<CandidateLimits>) -> Self {
         Self {
             limits,
             peers: HashMap::new(),
             idle: Default::default(),
             bans: Bans::default(),
-            ours: [None; 2],
+            ours: Arc::default(),
             offers: 0,
         }
     }
 
     /// A list whose peers know us by these addresses.
-    pub fn known_as(mut self, ours: [Option<SocketAddr>; 2]) -> Self {
+    pub fn known_as(mut self, ours: Arc<[Option<SocketAddr>; 2]>) -> Self {
         self.ours = ours;
         self
     }
 
     /// Peers know us by these addresses from now on, of IPv4 and of IPv6. O(n log n).
-    pub fn set_our_addresses(&mut self, ours: [Option<SocketAddr>; 2]) {
+    pub fn set_our_addresses(&mut self, ours: Arc<[Option<SocketAddr>; 2]>) {
         self.ours = ours;
         let endpoints: Vec<SocketAddr> = self.peers.keys().copied().collect();
         for endpoint in endpoints {
@@ -153,7 +154,7 @@ impl<P: Copy> Candidates<P> {
     }
 
     /// Other limits from now on. A list that is too long stays so until peers are forgotten.
-    pub fn set_limits(&mut self, limits: CandidateLimits) {
+    pub fn set_limits(&mut self, limits: Arc<CandidateLimits>) {
         self.limits = limits;
     }
 

@@ -20,5 +20,5 @@ pub use candidates::{Added, CandidateLimits, Candidates, Known, Refusal};
 pub use choker::{Candidate, Choker, ChokerLimits, Decision};
 pub use picker::{Begun, Block, PickOptions, Picked, Picker, Priority};
 pub use record::{Looking, Record};
-pub use swarm::Torrent;
+pub use swarm::{Company, Torrent};
 pub use web_seeds::{Has, WebSeed, WebSeeds, pieces_of};

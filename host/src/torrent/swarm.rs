@@ -66,18 +66,12 @@ pub struct Torrent {
     pub web_seeds: WebSeeds<PeerHandle>,
     /// Connections, in the order in which they came.
     pub peers: Vec<PeerHandle>,
-    /// Where those were that sent blocks of begun pieces and are not connected any more.
-    pub departed: FxHashMap<PeerHandle, SocketAddr>,
-    /// Incoming connections that wait until it can serve them.
-    pub held: Vec<PeerHandle>,
+    /// What is kept of peers beside that, from the first of them on.
+    pub company: Option<Box<Company>>,
     /// Pieces that a running check has looked at.
     pub pieces_checked: u32,
     /// Requests stopped because the disk is behind.
     pub disk_congested: bool,
-    /// Who was told that we have which pieces, although their hashes are not known yet.
-    pub announced_early: Vec<(PieceIndex, PeerHandle)>,
-    /// Pieces that were read for peers lately, the newest first; kept only if peers are told of them.
-    pub recently_read: VecDeque<PieceIndex>,
     /// Whether it is given away piece by piece once it is complete (BEP 16).
     pub super_seeding: bool,
     /// The most connections; 0 is no limit.
@@ -104,7 +98,30 @@ pub struct Torrent {
     pub record: Record,
 }
 
+/// What is kept of a torrent's peers, which most torrents have never had.
+#[derive(Clone, Debug, Default)]
+pub struct Company {
+    /// Where those were that sent blocks of begun pieces and are not connected any more.
+    pub departed: FxHashMap<PeerHandle, SocketAddr>,
+    /// Incoming connections that wait until the torrent can serve them.
+    pub held: Vec<PeerHandle>,
+    /// Who was told that we have which pieces, although their hashes are not known yet.
+    pub announced_early: Vec<(PieceIndex, PeerHandle)>,
+    /// Pieces that were read for peers lately, the newest first; kept only if peers are told of them.
+    pub recently_read: VecDeque<PieceIndex>,
+}
+
 impl Torrent {
+    /// What is kept of its peers, if it ever had any.
+    pub fn company(&self) -> Option<&Company> {
+        self.company.as_deref()
+    }
+
+    /// As above, to be added to.
+    pub fn company_mut(&mut self) -> &mut Company {
+        self.company.get_or_insert_default()
+    }
+
     /// Its numbers.
     pub fn geometry(&self) -> Geometry {
         self.layout.geometry()
@@ -127,8 +144,8 @@ impl Torrent {
 
     /// Forgets where those were whose blocks have passed or failed by now.
     pub fn forget_departed(&mut self) {
-        let picker = &self.picker;
-        self.departed.retain(|peer, _| picker.is_downloader(*peer));
+        let Self { company: Some(company), picker, .. } = self else { return };
+        company.departed.retain(|peer, _| picker.is_downloader(*peer));
     }
 
     /// What it was told to do.

@@ -11,7 +11,7 @@ fn peer(n: u8) -> SocketAddr {
 }
 
 fn list() -> Candidates<u32> {
-    Candidates::new(CandidateLimits::default())
+    Candidates::new(Arc::default())
 }
 
 fn list_of(peers: std::ops::Range<u8>) -> Candidates<u32> {
@@ -113,7 +113,7 @@ fn addresses_that_are_no_peers_are_refused() {
 #[test]
 fn a_full_list_takes_new_peers_only_for_ones_that_failed() {
     let limits = CandidateLimits { max_peerlist_size: 3, ..CandidateLimits::default() };
-    let mut list = Candidates::<u32>::new(limits);
+    let mut list = Candidates::<u32>::new(limits.into());
     (1..4).for_each(|n| assert_eq!(list.add(peer(n), PeerSource::DHT, false), Added::New));
     assert_eq!(list.add(peer(4), PeerSource::DHT, false), Added::Refused(Refusal::Full));
     list.connected(peer(2), OLD_FRIEND);
@@ -200,7 +200,7 @@ proptest! {
         steps in proptest::collection::vec((0_u8..12, 1_u8..12, any::<bool>()), 0..200),
     ) {
         let limits = CandidateLimits { max_peerlist_size: 6, ..CandidateLimits::default() };
-        let mut list = Candidates::<u32>::new(limits);
+        let mut list = Candidates::<u32>::new(limits.into());
         let start = Instant::now();
         for (second, (step, n, flag)) in (0..).zip(steps) {
             let now = start + Duration::from_secs(second * 20);
@@ -246,10 +246,10 @@ proptest! {
 fn of_peers_that_stand_alike_otherwise_those_of_high_priority_come_first() {
     let ours = peer(200);
     let now = Instant::now();
-    let mut list = list_of(1..30).known_as([Some(ours), None]);
+    let mut list = list_of(1..30).known_as([Some(ours), None].into());
     // Those that were there before are not known to stand higher or lower until somebody says so.
     assert_eq!(list.next(now, false), Some(peer(1)));
-    list.set_our_addresses([Some(ours), None]);
+    list.set_our_addresses([Some(ours), None].into());
     list.check();
     let tried = list.connect_all(now);
     assert!(tried.is_sorted_by_key(|endpoint| Reverse(peer_priority(ours, *endpoint))), "{tried:?}");
