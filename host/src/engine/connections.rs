@@ -278,8 +278,11 @@ impl State {
             self.unchoked = self.unchoked.saturating_sub(1);
             self.trigger_choker();
         }
-        let Some(torrent) = connection.torrent else { return false };
-        let (address, error, now) = (connection.remote, closing.error, self.now);
+        let Some(torrent) = connection.torrent else {
+            self.alert_of_end(peer, &connection, closing);
+            return false;
+        };
+        let (address, now) = (connection.remote, self.now);
         let another = self.is_worth_another_greeting(&connection, closing);
         // One that was silent all the while need not be asked again so soon, unless it may have been waiting for more.
         let silent = closing.error == ErrorCode::TIMED_OUT_NO_HANDSHAKE;
@@ -313,17 +316,24 @@ impl State {
             t.picker.forget_peer(peer);
         }
         self.forget_web_seed(&mut connection, closing);
-        if error.is_error() && closing.severity == Severity::PEER_ERROR {
-            self.alert(AlertKind::PeerError { torrent, peer, address, error });
-        } else if error.is_error() {
-            self.alert(AlertKind::PeerDisconnected { torrent, peer, address, error });
-        }
+        self.alert_of_end(peer, &connection, closing);
         // What it was asked for can be asked of others.
         for other in self.peers_of(torrent) {
             self.request_blocks(other);
         }
         self.schedule_torrent(torrent);
         at_once
+    }
+
+    /// Also of a stranger's connection, which ended before it was known whom it wanted.
+    fn alert_of_end(&mut self, peer: PeerHandle, connection: &Connection, closing: Closing) {
+        let torrent = connection.torrent.unwrap_or(TorrentHandle::INVALID);
+        let (address, error) = (connection.remote, closing.error);
+        if error.is_error() && closing.severity == Severity::PEER_ERROR {
+            self.alert(AlertKind::PeerError { torrent, peer, address, error });
+        } else if error.is_error() {
+            self.alert(AlertKind::PeerDisconnected { torrent, peer, address, error });
+        }
     }
 }
 
