@@ -3,6 +3,7 @@
 //! A [`Sim`] owns the engines, their disks and the network between them, and does for them what the driver, the operating
 //! system and time itself do otherwise. `PILOTFISH_SIM_SEED=N` replays a run.
 
+mod cipher;
 mod content;
 mod datagram;
 mod disk;
@@ -29,6 +30,7 @@ use pilotfish::command::{
 use pilotfish::engine::{FetchError, FetchRequest, FetchToken, Fetched, Input};
 use pilotfish::metainfo::Resume;
 use pilotfish::plugins::PluginLibrary;
+use pilotfish::plugins::builtin::create_ut_metadata_plugin;
 use pilotfish::session::default_extensions;
 use pilotfish::settings::Settings;
 use pilotfish_plugin::{
@@ -38,6 +40,7 @@ use pilotfish_plugin::{
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 
+pub use cipher::{InPlace, Keys, Keystream, stream_cipher};
 pub use content::{Content, Data};
 pub use disk::{Disk, Outcome, Visit};
 pub use link::Link;
@@ -170,6 +173,13 @@ impl Sim {
         node
     }
 
+    /// A node with the extension that gets the metadata of links from peers, and gives it to them.
+    pub fn node_with_metadata(&mut self, settings: Settings) -> NodeId {
+        let node = self.node_with(settings);
+        self.extend(node, TorrentExtension::new("ut_metadata", create_ut_metadata_plugin));
+        node
+    }
+
     /// Puts an extension on every torrent that is added from now on.
     pub fn extend(&mut self, node: NodeId, extension: TorrentExtension) -> PluginId {
         self.register(node, PluginSource::torrent_factory(extension))
@@ -214,6 +224,16 @@ impl Sim {
         id
     }
 
+    /// Registers a plugin that makes an object for each torrent, and has nothing else.
+    pub fn plug_on_torrents(
+        &mut self,
+        node: NodeId,
+        name: &str,
+        make: impl Fn() -> TorrentBox + Send + Sync + 'static,
+    ) {
+        self.plug(node, name, |_| SessionBox::new(rt::factory(move |_, _, _| Some(make()))));
+    }
+
     /// Registers a plugin that makes an object for each connection, and has nothing else.
     pub fn plug_on_peers(
         &mut self,
@@ -236,14 +256,17 @@ impl Sim {
         }
 
         let make: Arc<dyn Fn() -> PeerBox + Send + Sync> = Arc::new(make);
-        self.plug(node, name, |_| {
-            SessionBox::new(rt::factory(move |_, _, _| Some(TorrentBox::new(OnTorrent(make.clone())))))
-        });
+        self.plug_on_torrents(node, name, move || TorrentBox::new(OnTorrent(make.clone())));
     }
 
     /// Adds a torrent.
     pub fn add(&mut self, node: NodeId, content: &Content) -> TorrentHandle {
         self.add_as(node, AddTorrent::new(content.metainfo.clone()))
+    }
+
+    /// Adds the link to a torrent.
+    pub fn add_link(&mut self, node: NodeId, content: &Content) -> TorrentHandle {
+        self.add_as(node, AddTorrent::new(content.link()))
     }
 
     /// Adds a torrent, with everything that there is to say about it.

@@ -9,47 +9,7 @@ use pilotfish_plugin::{
     CipherBox, CipherContext, CipherError, CipherPlugin, Decrypted, Keep, PeerBox, PeerContext, PeerPlugin,
     Prefix, Reserved, Verdict, hooks,
 };
-use pilotfish_tests::sim::{Content, Link, Sim};
-
-/// Each byte by its place: one byte too many or too few, and the rest is rubbish.
-#[derive(Default)]
-struct Keystream(u32);
-
-impl Keystream {
-    fn apply(&mut self, data: &mut [u8]) {
-        for byte in data {
-            self.0 = self.0.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-            *byte ^= (self.0 >> 24) as u8;
-        }
-    }
-}
-
-/// A stream cipher: as many bytes come out as went in.
-#[derive(Default)]
-struct StreamCipher(Keystream);
-
-#[hooks]
-impl CipherPlugin for StreamCipher {
-    fn encrypt(
-        &mut self,
-        _: &mut CipherContext<'_>,
-        data: &mut [u8],
-        _: Prefix<'_>,
-    ) -> Result<(), CipherError> {
-        self.0.apply(data);
-        Ok(())
-    }
-
-    fn decrypt(
-        &mut self,
-        _: &mut CipherContext<'_>,
-        data: &mut [u8],
-        _: &mut Decrypted,
-    ) -> Result<(), CipherError> {
-        self.0.apply(data);
-        Ok(())
-    }
-}
+use pilotfish_tests::sim::{Content, Keystream, Link, NodeId, Sim, stream_cipher};
 
 /// Packets: four bytes of length, then that many of cipher text.
 #[derive(Default)]
@@ -88,47 +48,47 @@ impl CipherPlugin for PacketCipher {
     }
 }
 
-#[derive(Clone, Copy)]
-enum Kind {
-    Stream,
-    Packets,
-    Plain,
-}
-
-impl Kind {
-    fn cipher(self) -> Option<CipherBox> {
-        match self {
-            Self::Stream => Some(CipherBox::new(StreamCipher::default())),
-            Self::Packets => Some(CipherBox::new(PacketCipher::default())),
-            Self::Plain => None,
-        }
-    }
-}
-
 const NAME: &str = "sim_cipher";
-/// One switch per second, each announced by a message under the one before.
-const SWITCHES: [Kind; 7] =
-    [Kind::Stream, Kind::Stream, Kind::Packets, Kind::Packets, Kind::Plain, Kind::Packets, Kind::Stream];
 
-struct Secretive {
+/// The cipher of each switch, by its number. There are no switches behind that for which there is nothing.
+type Ciphers = dyn Fn(usize) -> Option<Option<CipherBox>> + Send + Sync;
+
+/// Switches ciphers once per second, each announced by a message under the one before.
+struct Switcher {
     id: u8,
+    ciphers: Arc<Ciphers>,
     sent: usize,
-    received: Arc<AtomicUsize>,
     heard: usize,
+    received: Arc<AtomicUsize>,
+}
+
+/// Has a node switch ciphers on each connection; how many messages have come behind a switch.
+pub(crate) fn switch_ciphers(
+    sim: &mut Sim,
+    node: NodeId,
+    ciphers: impl Fn(usize) -> Option<Option<CipherBox>> + Send + Sync + 'static,
+) -> Arc<AtomicUsize> {
+    let (ciphers, received): (Arc<Ciphers>, _) = (Arc::new(ciphers), Arc::new(AtomicUsize::new(0)));
+    let count = received.clone();
+    sim.plug_on_peers(node, "switcher", move || {
+        let (ciphers, received) = (ciphers.clone(), count.clone());
+        PeerBox::new(Switcher { id: 0, ciphers, sent: 0, heard: 0, received })
+    });
+    received
 }
 
 #[hooks]
-impl PeerPlugin for Secretive {
+impl PeerPlugin for Switcher {
     fn on_handshake(&mut self, cx: &mut PeerContext<'_>, _: Reserved) -> Keep {
         self.id = cx.this().register_extended(NAME).unwrap();
         Keep::Stay
     }
 
     fn tick(&mut self, cx: &mut PeerContext<'_>) {
-        let Some(next) = SWITCHES.get(self.sent) else { return };
+        let Some(next) = (self.ciphers)(self.sent) else { return };
         if cx.this().send_extended(NAME, b"switch") {
             self.sent += 1;
-            cx.this().bt().unwrap().switch_send_crypto(next.cipher());
+            cx.this().bt().unwrap().switch_send_crypto(next);
             // This one is behind the switch already, although the switch is only made after the hook.
             assert!(cx.this().send_extended(NAME, b"behind"));
         }
@@ -139,7 +99,7 @@ impl PeerPlugin for Secretive {
             return Verdict::Continue;
         }
         if body == b"switch" {
-            cx.this().bt().unwrap().switch_recv_crypto(SWITCHES[self.heard].cipher());
+            cx.this().bt().unwrap().switch_recv_crypto((self.ciphers)(self.heard).unwrap());
             self.heard += 1;
         } else {
             assert_eq!(body, b"behind");
@@ -155,13 +115,15 @@ fn both_sides_change_ciphers_while_blocks_flow() {
     sim.link = Link { bandwidth: 300_000, ..Link::default() };
     let content = Content::random(70, 6_000_000, 65_536);
     let [one, other] = [sim.node(), sim.node()];
-    let received = Arc::new(AtomicUsize::new(0));
-    for node in [one, other] {
-        let received = received.clone();
-        sim.plug_on_peers(node, "secretive", move || {
-            PeerBox::new(Secretive { id: 0, sent: 0, received: received.clone(), heard: 0 })
-        });
-    }
+    let packets = || CipherBox::new(PacketCipher::default());
+    let received = [one, other].map(|node| {
+        switch_ciphers(&mut sim, node, move |number| match number {
+            0 | 1 | 6 => Some(Some(stream_cipher())),
+            2 | 3 | 5 => Some(Some(packets())),
+            4 => Some(None),
+            _ => None,
+        })
+    });
     let half = 45 * 65_536;
     // Each has one half, so that blocks flow both ways.
     for (node, range) in [(one, 0..half), (other, half..6_000_000)] {
@@ -177,7 +139,7 @@ fn both_sides_change_ciphers_while_blocks_flow() {
         let failed = sim.alerts(node).any(|alert| matches!(alert, AlertKind::PeerError { .. }));
         assert!(!failed);
     }
-    assert_eq!(received.load(Ordering::Relaxed), 2 * SWITCHES.len());
+    assert_eq!(received.map(|received| received.load(Ordering::Relaxed)), [7; 2]);
 }
 
 #[test]

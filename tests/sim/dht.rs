@@ -4,21 +4,16 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use pilotfish::alert::AlertKind;
-use pilotfish::command::{
-    AddTorrent, Answer, Command, DhtCommand, DhtItem, MutableItem, PluginSource, SecretKey, TorrentExtension,
-};
+use pilotfish::command::{Answer, Command, DhtCommand, DhtItem, MutableItem, SecretKey};
 use pilotfish::dht::{STATE, public_key};
-use pilotfish::metainfo::{Description, Magnet};
-use pilotfish::plugins::builtin::create_ut_metadata_plugin;
 use pilotfish::settings::{HostPorts, Settings};
 use pilotfish::wire::krpc::{Arguments, Body, NodeId as Place, Packet, Query, Want, checked};
-use pilotfish_plugin::TorrentHandle;
 use pilotfish_tests::sim::{Content, Link, NodeId, Probe, Sim, talkative};
 
 const LIMIT: Duration = Duration::from_secs(600);
 
 /// All nodes of a simulation are in a few networks.
-fn settings() -> Settings {
+pub(crate) fn settings() -> Settings {
     Settings {
         dht_restrict_routing_ips: false,
         dht_restrict_search_ips: false,
@@ -30,30 +25,9 @@ fn settings() -> Settings {
 /// So many nodes with the extension ut_metadata, who know of the first as their way in.
 fn network(sim: &mut Sim, nodes: usize) -> Vec<NodeId> {
     sim.names.insert("router.test".to_owned(), vec!["10.0.0.1".parse().unwrap()]);
-    let nodes: Vec<NodeId> = (0..nodes).map(|_| node(sim, settings())).collect();
+    let nodes: Vec<NodeId> = (0..nodes).map(|_| sim.node_with_metadata(settings())).collect();
     sim.run_for(Duration::from_secs(60));
     nodes
-}
-
-fn node(sim: &mut Sim, settings: Settings) -> NodeId {
-    let node = sim.node_with(settings);
-    let extension =
-        PluginSource::torrent_factory(TorrentExtension::new("ut_metadata", create_ut_metadata_plugin));
-    let answer = sim.ask(node, |ticket| Command::AddPlugin(ticket, extension));
-    assert!(matches!(answer, Answer::Plugin(Ok(()))));
-    node
-}
-
-fn add(sim: &mut Sim, node: NodeId, description: impl Into<Description>) -> TorrentHandle {
-    let add = Box::new(AddTorrent::new(description));
-    let Answer::Added(Ok(torrent)) = sim.ask(node, |ticket| Command::AddTorrent(ticket, add)) else {
-        panic!("not added");
-    };
-    torrent
-}
-
-fn link(content: &Content) -> Magnet {
-    Magnet::new(*content.metainfo.info_hashes())
 }
 
 fn has(sim: &Sim, node: NodeId, is: impl Fn(&AlertKind) -> bool) -> bool {
@@ -81,7 +55,7 @@ fn a_magnet_link_alone_downloads_through_the_dht_alone_in_a_network_of_hundreds_
     let content = Content::random(900, 300_000, 16_384);
     sim.seed(nodes[17], &content);
     sim.run_for(Duration::from_secs(30));
-    let torrent = add(&mut sim, nodes[171], link(&content));
+    let torrent = sim.add_link(nodes[171], &content);
     sim.run_until_finished(LIMIT, &[(nodes[171], torrent)]);
     sim.assert_complete(nodes[171], &content);
     let found = |alert: &AlertKind| matches!(alert, AlertKind::DhtReply { num_peers, .. } if *num_peers > 0);
@@ -94,7 +68,7 @@ fn who_is_found_through_a_connection_need_not_be_a_router() {
     let mut sim = Sim::new(901);
     let content = Content::random(901, 100_000, 16_384);
     let alone = Settings { dht_bootstrap_nodes: HostPorts::default(), ..settings() };
-    let [seed, leech, third] = [0; 3].map(|_| node(&mut sim, alone.clone()));
+    let [seed, leech, third] = [0; 3].map(|_| sim.node_with_metadata(alone.clone()));
     sim.seed(seed, &content);
     let torrent = sim.add(leech, &content);
     sim.introduce(leech, torrent, seed);
@@ -105,7 +79,7 @@ fn who_is_found_through_a_connection_need_not_be_a_router() {
     let host = sim.at(seed).address;
     let command = DhtCommand::AddNode { host: host.ip().to_string(), port: host.port() };
     sim.command(third, Command::Dht(command));
-    let torrent = add(&mut sim, third, link(&content));
+    let torrent = sim.add_link(third, &content);
     sim.run_until_finished(LIMIT, &[(third, torrent)]);
 }
 
@@ -144,7 +118,7 @@ fn a_link_that_turns_out_to_be_private_is_not_announced_and_not_asked_for_again(
         false
     });
     guide.plug(&mut sim, nodes[5]);
-    let torrent = add(&mut sim, nodes[5], link(&content));
+    let torrent = sim.add_link(nodes[5], &content);
     sim.introduce(nodes[5], torrent, nodes[3]);
     let known = |alert: &AlertKind| matches!(alert, AlertKind::MetadataReceived { .. });
     sim.run_until(LIMIT, |sim| has(sim, nodes[5], known));
@@ -162,7 +136,7 @@ fn a_link_is_announced_once_its_metadata_is_known() {
     let mut sim = Sim::new(904);
     let nodes = network(&mut sim, 12);
     let content = Content::random(904, 100_000, 16_384);
-    let torrent = add(&mut sim, nodes[5], link(&content));
+    let torrent = sim.add_link(nodes[5], &content);
     let by = |sim: &Sim, peer: NodeId| {
         let address = sim.at(peer).address;
         let announced =
@@ -210,7 +184,7 @@ fn the_dht_is_switched_off_and_on_while_the_session_runs() {
     sim.run_for(Duration::from_secs(100));
     assert_eq!(sim.datagrams_of(nodes[3]).count(), 0);
     set(&mut sim, "1");
-    let torrent = add(&mut sim, nodes[9], link(&content));
+    let torrent = sim.add_link(nodes[9], &content);
     sim.run_until_finished(LIMIT, &[(nodes[9], torrent)]);
 }
 
@@ -371,7 +345,7 @@ fn the_program_stores_and_finds_items_and_asks_questions() {
 #[test]
 fn a_router_whose_name_is_not_known_yet_is_tried_again() {
     let mut sim = Sim::new(913);
-    let [first, late] = [0; 2].map(|_| node(&mut sim, settings()));
+    let [first, late] = [0; 2].map(|_| sim.node_with_metadata(settings()));
     sim.run_for(Duration::from_secs(20));
     let error =
         |alert: &AlertKind| matches!(alert, AlertKind::DhtError { error } if error.contains("router.test"));

@@ -4,11 +4,8 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use pilotfish::alert::AlertKind;
-use pilotfish_plugin::{
-    CipherBox, CipherContext, CipherError, CipherPlugin, Decrypted, Direction, ErrorCode, Operation, Peer,
-    PeerHandle, Prefix, RegisterError, Severity, hooks,
-};
-use pilotfish_tests::sim::{Log, Probe};
+use pilotfish_plugin::{Direction, ErrorCode, Operation, Peer, PeerHandle, RegisterError, Severity};
+use pilotfish_tests::sim::{Log, Probe, stream_cipher};
 
 use crate::handles::{INCOMING, OUTGOING, Pair, in_phases};
 
@@ -174,66 +171,25 @@ fn the_handle_of_a_connection_that_is_gone_opens_nothing() {
     assert!(kept.iter().all(|handle| *handle == kept[0] && *handle > PeerHandle::INVALID));
 }
 
-/// Adds its place in the stream to each byte, so that a byte too many or too few is noticed.
-struct Counting {
-    place: u8,
-}
-
-impl Counting {
-    fn boxed() -> Option<CipherBox> {
-        Some(CipherBox::new(Self { place: 1 }))
-    }
-
-    fn turn(&mut self, data: &mut [u8], with: fn(u8, u8) -> u8) {
-        for byte in data {
-            *byte = with(*byte, self.place);
-            self.place = self.place.wrapping_add(1);
-        }
-    }
-}
-
-#[hooks]
-impl CipherPlugin for Counting {
-    fn encrypt(
-        &mut self,
-        _: &mut CipherContext<'_>,
-        data: &mut [u8],
-        _: Prefix<'_>,
-    ) -> Result<(), CipherError> {
-        self.turn(data, u8::wrapping_add);
-        Ok(())
-    }
-
-    fn decrypt(
-        &mut self,
-        _: &mut CipherContext<'_>,
-        data: &mut [u8],
-        _: &mut Decrypted,
-    ) -> Result<(), CipherError> {
-        self.turn(data, u8::wrapping_sub);
-        Ok(())
-    }
-}
-
 #[test]
 fn ciphers_are_switched_in_both_directions_behind_the_message_at_hand() {
     // Each side encrypts behind the message that makes the other decrypt.
     let on_leech = Probe::new()
         .peer("sent_interested", |cx| {
-            cx.this().bt().unwrap().switch_send_crypto(Counting::boxed());
+            cx.this().bt().unwrap().switch_send_crypto(Some(stream_cipher()));
             false
         })
         .peer("on_unchoke", |cx| {
-            cx.this().bt().unwrap().switch_recv_crypto(Counting::boxed());
+            cx.this().bt().unwrap().switch_recv_crypto(Some(stream_cipher()));
             false
         });
     let on_seed = Probe::new()
         .peer("on_interested", |cx| {
-            cx.this().bt().unwrap().switch_recv_crypto(Counting::boxed());
+            cx.this().bt().unwrap().switch_recv_crypto(Some(stream_cipher()));
             false
         })
         .peer("sent_unchoke", |cx| {
-            cx.this().bt().unwrap().switch_send_crypto(Counting::boxed());
+            cx.this().bt().unwrap().switch_send_crypto(Some(stream_cipher()));
             false
         });
     let mut pair = Pair::new(70, on_seed, on_leech);

@@ -6,13 +6,11 @@ use std::time::Duration;
 
 use EncPolicy::{Disabled, Enabled, Forced};
 use pilotfish::alert::AlertKind;
-use pilotfish::command::Command;
 use pilotfish::settings::{EncLevel, EncPolicy, Settings};
-use pilotfish_plugin::{
-    CipherBox, CipherContext, CipherError, CipherPlugin, Decrypted, Keep, PeerBox, PeerContext, PeerInfo,
-    PeerPlugin, Prefix, Reserved, TorrentHandle, Verdict, hooks,
-};
-use pilotfish_tests::sim::{Content, Link, Log, NodeId, Probe, Sim, talkative};
+use pilotfish_plugin::{CipherBox, ErrorCode, PeerInfo, TorrentHandle};
+use pilotfish_tests::sim::{Content, InPlace, Keys, Link, Log, NodeId, Probe, Sim, talkative};
+
+use crate::ciphers::switch_ciphers;
 
 const LIMIT: Duration = Duration::from_secs(120);
 /// What passes without encryption.
@@ -100,6 +98,13 @@ fn who_can_talk_to_whom_follows_from_the_policies_of_both() {
             None => {
                 pair.sim.run_for(LIMIT);
                 assert_eq!(pair.sim.status(pair.leech, pair.torrent).total_done, 0);
+                // Who refuses a stranger tells the program why, although nobody knows whom the stranger wanted.
+                let why = match lets_in {
+                    Forced => ErrorCode::NO_INCOMING_REGULAR,
+                    _ => ErrorCode::NO_INCOMING_ENCRYPTED,
+                };
+                let told = |alert: &AlertKind| matches!(alert, AlertKind::PeerDisconnected { error, .. } if *error == why);
+                assert!(pair.sim.alerts(pair.seed).any(told));
             }
         }
     }
@@ -261,89 +266,14 @@ fn what_comes_of_encryption_is_in_the_log_of_the_connection() {
     assert_eq!(lines, ["initiating an encrypted connection", "both agree on RC4"]);
 }
 
-const SWITCH: &str = "sim_switch";
+/// What ciphers of one side were told.
+type Told = Arc<Mutex<Vec<Keys>>>;
 
-/// What a cipher was told: its direction, and the keys for both.
-type Told = Arc<Mutex<Vec<(&'static str, Vec<u8>, Vec<u8>)>>>;
-
-/// Turns the bits around, and writes down the keys that it is told.
-struct Turn {
-    direction: &'static str,
-    keys: [Vec<u8>; 2],
-    told: Told,
-}
-
-impl Turn {
-    fn boxed(direction: &'static str, told: &Told) -> CipherBox {
-        CipherBox::new(Self { direction, keys: [Vec::new(), Vec::new()], told: told.clone() })
-    }
-}
-
-impl Drop for Turn {
-    fn drop(&mut self) {
-        let [incoming, outgoing] = self.keys.clone();
-        self.told.lock().unwrap().push((self.direction, incoming, outgoing));
-    }
-}
-
-#[hooks]
-impl CipherPlugin for Turn {
-    fn set_incoming_key(&mut self, _: &mut CipherContext<'_>, key: &[u8]) {
-        self.keys[0] = key.to_vec();
-    }
-
-    fn set_outgoing_key(&mut self, _: &mut CipherContext<'_>, key: &[u8]) {
-        self.keys[1] = key.to_vec();
-    }
-
-    fn encrypt(
-        &mut self,
-        _: &mut CipherContext<'_>,
-        data: &mut [u8],
-        _: Prefix<'_>,
-    ) -> Result<(), CipherError> {
-        data.iter_mut().for_each(|byte| *byte = !*byte);
-        Ok(())
-    }
-
-    fn decrypt(
-        &mut self,
-        _: &mut CipherContext<'_>,
-        data: &mut [u8],
-        _: &mut Decrypted,
-    ) -> Result<(), CipherError> {
-        data.iter_mut().for_each(|byte| *byte = !*byte);
-        Ok(())
-    }
-}
-
-struct Turner {
-    id: u8,
-    told: Told,
-    switched: bool,
-}
-
-#[hooks]
-impl PeerPlugin for Turner {
-    fn on_handshake(&mut self, cx: &mut PeerContext<'_>, _: Reserved) -> Keep {
-        self.id = cx.this().register_extended(SWITCH).unwrap();
-        Keep::Stay
-    }
-
-    fn tick(&mut self, cx: &mut PeerContext<'_>) {
-        if !self.switched && cx.this().send_extended(SWITCH, b"switch") {
-            self.switched = true;
-            cx.this().bt().unwrap().switch_send_crypto(Some(Turn::boxed("send", &self.told)));
-        }
-    }
-
-    fn on_extended(&mut self, cx: &mut PeerContext<'_>, _: u32, message: u8, _: &[u8]) -> Verdict {
-        if message != self.id {
-            return Verdict::Continue;
-        }
-        cx.this().bt().unwrap().switch_recv_crypto(Some(Turn::boxed("receive", &self.told)));
-        Verdict::Handled
-    }
+/// A cipher that turns the bits around.
+fn turning(told: &Told) -> CipherBox {
+    let keys = Keys::default();
+    told.lock().unwrap().push(keys.clone());
+    InPlace::boxed(|data| data.iter_mut().for_each(|byte| *byte = !*byte), keys)
 }
 
 #[test]
@@ -352,19 +282,14 @@ fn a_plugins_cipher_takes_the_place_of_rc4_and_is_told_its_keys() {
         [(Forced, EncLevel::Rc4), (Forced, EncLevel::Plaintext), (Disabled, EncLevel::Both)]
     {
         let told = [Told::default(), Told::default()];
-        let mut nodes = 0;
+        let mut nodes = told.iter();
         let settings = with(policy, policy, level);
         let mut pair = Pair::with_plugins(442, settings.clone(), settings, |sim, node| {
-            let told = told[nodes].clone();
-            nodes += 1;
+            let told = nodes.next().unwrap().clone();
             sim.link = Link { bandwidth: 50_000, ..Link::default() };
-            sim.plug_on_peers(node, "turner", move || {
-                PeerBox::new(Turner { id: 0, told: told.clone(), switched: false })
-            });
+            switch_ciphers(sim, node, move |number| (number == 0).then(|| Some(turning(&told))));
         });
         pair.finish();
-        pair.sim.command(pair.leech, Command::RemoveTorrent { torrent: pair.torrent, delete_files: false });
-        pair.sim.run_for(Duration::from_secs(2));
         // Behind the switch the bits are turned, and nothing else.
         let sent = pair.sim.sent_by(pair.seed).concat();
         let mut blocks = pair.content.bytes().chunks(16_384).map(|block| &block[..block.len().min(100)]);
@@ -373,20 +298,15 @@ fn a_plugins_cipher_takes_the_place_of_rc4_and_is_told_its_keys() {
             sent.windows(turned.len()).any(|bytes| bytes == turned)
         };
         assert!(blocks.any(is_turned), "{level:?}");
-        let told = told.map(|told| {
-            let mut told = told.lock().unwrap().clone();
-            told.sort();
-            told
+        let [ours, theirs] = told.map(|told| {
+            let told: Vec<[Vec<u8>; 2]> =
+                told.lock().unwrap().iter().map(|keys| keys.lock().unwrap().clone()).collect();
+            // The cipher of each direction is told both keys.
+            assert!(told.len() == 2 && told[0] == told[1], "{told:?}");
+            told[0].clone()
         });
-        for told in &told {
-            let [(receive, ..), (send, ..)] = &told[..] else { panic!("{told:?}") };
-            assert_eq!((*receive, *send), ("receive", "send"));
-            assert_eq!(told[0].1, told[1].1);
-            assert_eq!(told[0].1.len(), if policy == Forced { 20 } else { 0 });
-        }
-        let [(_, incoming, outgoing), ..] = &told[0][..] else { panic!("{told:?}") };
-        let [(_, theirs_in, theirs_out), ..] = &told[1][..] else { panic!("{told:?}") };
-        assert_eq!((incoming, outgoing), (theirs_out, theirs_in));
+        assert_eq!(ours.each_ref().map(Vec::len), [if policy == Forced { 20 } else { 0 }; 2]);
+        assert_eq!(ours, [theirs[1].clone(), theirs[0].clone()]);
     }
 }
 

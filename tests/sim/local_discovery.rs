@@ -3,11 +3,9 @@
 use std::time::Duration;
 
 use pilotfish::alert::AlertKind;
-use pilotfish::command::{AddTorrent, Answer, Command};
-use pilotfish::metainfo::Magnet;
+use pilotfish::command::Command;
 use pilotfish::settings::Settings;
 use pilotfish::wire::lsd::Announcement;
-use pilotfish_plugin::TorrentHandle;
 use pilotfish_tests::sim::{Content, NodeId, Probe, Sim, talkative};
 
 const LIMIT: Duration = Duration::from_secs(600);
@@ -26,14 +24,6 @@ fn settings() -> Settings {
 fn told(sim: &Sim, node: NodeId, hash: [u8; 20]) -> usize {
     let announcements = sim.multicasts_of(node).filter_map(|payload| Announcement::parse(payload));
     announcements.filter(|announcement| announcement.info_hashes.contains(&hash)).count()
-}
-
-fn add_link(sim: &mut Sim, node: NodeId, content: &Content) -> TorrentHandle {
-    let add = Box::new(AddTorrent::new(Magnet::new(*content.metainfo.info_hashes())));
-    let Answer::Added(Ok(torrent)) = sim.ask(node, |ticket| Command::AddTorrent(ticket, add)) else {
-        panic!("not added");
-    };
-    torrent
 }
 
 #[test]
@@ -99,7 +89,7 @@ fn a_link_that_turns_out_to_be_private_is_told_of_no_more() {
     let node = sim.node_with(settings());
     let content = Content::private(956, 50_000, 16_384);
     let hash = content.metainfo.info_hashes().truncated();
-    add_link(&mut sim, node, &content);
+    sim.add_link(node, &content);
     sim.run_for(Duration::from_secs(10));
     assert_eq!(told(&sim, node, hash), 1, "without a peer its metadata would never come");
     let info = content.metainfo.info_bytes().clone();
@@ -109,7 +99,7 @@ fn a_link_that_turns_out_to_be_private_is_told_of_no_more() {
     });
     let guided = sim.node_with(settings());
     guide.plug(&mut sim, guided);
-    add_link(&mut sim, guided, &content);
+    sim.add_link(guided, &content);
     sim.run_for(Duration::from_secs(2_000));
     assert!(told(&sim, guided, hash) <= 1, "{}", told(&sim, guided, hash));
 }

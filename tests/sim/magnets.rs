@@ -5,39 +5,15 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use pilotfish::alert::AlertKind;
-use pilotfish::command::{AddTorrent, Answer, Command, PluginSource, TorrentExtension};
-use pilotfish::metainfo::{Description, InfoHashes, Magnet};
-use pilotfish::plugins::builtin::create_ut_metadata_plugin;
+use pilotfish::command::{AddTorrent, Answer, Command};
+use pilotfish::metainfo::{InfoHashes, Magnet};
 use pilotfish::settings::Settings;
 use pilotfish_plugin::{
-    PeerContext, PeerPlugin, SessionBox, SessionContext, SessionPlugin, TorrentBox, TorrentContext,
-    TorrentHandle, TorrentPlugin, TorrentState, Userdata, Verdict, hooks,
+    PeerContext, PeerPlugin, TorrentBox, TorrentContext, TorrentPlugin, TorrentState, Verdict, hooks,
 };
 use pilotfish_tests::sim::{Content, Log, NodeId, Probe, Sim, talkative};
 
 const LIMIT: Duration = Duration::from_secs(600);
-
-/// A node with the extension.
-pub(crate) fn node(sim: &mut Sim, settings: Settings) -> NodeId {
-    let node = sim.node_with(settings);
-    let extension =
-        PluginSource::torrent_factory(TorrentExtension::new("ut_metadata", create_ut_metadata_plugin));
-    let answer = sim.ask(node, |ticket| Command::AddPlugin(ticket, extension));
-    assert!(matches!(answer, Answer::Plugin(Ok(()))));
-    node
-}
-
-fn add(sim: &mut Sim, node: NodeId, description: impl Into<Description>) -> TorrentHandle {
-    let add = Box::new(AddTorrent::new(description));
-    let Answer::Added(Ok(torrent)) = sim.ask(node, |ticket| Command::AddTorrent(ticket, add)) else {
-        panic!("not added");
-    };
-    torrent
-}
-
-fn link(content: &Content) -> Magnet {
-    Magnet::new(*content.metainfo.info_hashes())
-}
 
 /// So many files that the metadata takes several blocks; seven pieces.
 fn content(seed: u64) -> Content {
@@ -56,10 +32,10 @@ fn failures(sim: &Sim, node: NodeId) -> usize {
 fn a_link_becomes_the_torrent_that_it_names() {
     let mut sim = Sim::new(500);
     let content = content(500);
-    let [seed, leech] = [node(&mut sim, talkative()), node(&mut sim, talkative())];
+    let [seed, leech] = [sim.node_with_metadata(talkative()), sim.node_with_metadata(talkative())];
     let log = Probe::new().plug(&mut sim, leech);
     sim.seed(seed, &content);
-    let torrent = add(&mut sim, leech, link(&content));
+    let torrent = sim.add_link(leech, &content);
     let before = sim.status(leech, torrent);
     assert_eq!((before.state, before.total, before.total_pieces), (TorrentState::DOWNLOADING_METADATA, 0, 0));
     assert_eq!(before.name, content.metainfo.info_hashes().to_string());
@@ -84,14 +60,14 @@ fn what_a_peer_says_before_the_metadata_is_there_counts_afterwards() {
     for fast_seed in [true, false] {
         let mut sim = Sim::new(501);
         let content = content(501);
-        let [half, leech] = [node(&mut sim, talkative()), node(&mut sim, talkative())];
+        let [half, leech] = [sim.node_with_metadata(talkative()), sim.node_with_metadata(talkative())];
         // Without the last byte it has a bitfield to send, not have-all.
         sim.seed(half, &content);
         if !fast_seed {
             let last = content.bytes().len() - 1;
             sim.disk(half).bytes(".", &content)[last] ^= 1;
         }
-        let torrent = add(&mut sim, leech, link(&content));
+        let torrent = sim.add_link(leech, &content);
         sim.introduce(leech, torrent, half);
         let pieces = 7 - u32::from(!fast_seed);
         sim.run_until(LIMIT, |sim| sim.status(leech, torrent).num_pieces == pieces);
@@ -102,8 +78,8 @@ fn what_a_peer_says_before_the_metadata_is_there_counts_afterwards() {
 fn two_that_have_only_the_link_wait_for_one_that_has_more() {
     let mut sim = Sim::new(502);
     let content = content(502);
-    let [one, other, seed] = [(); 3].map(|()| node(&mut sim, talkative()));
-    let [first, second] = [one, other].map(|node| add(&mut sim, node, link(&content)));
+    let [one, other, seed] = [(); 3].map(|()| sim.node_with_metadata(talkative()));
+    let [first, second] = [one, other].map(|node| sim.add_link(node, &content));
     sim.introduce(one, first, other);
     sim.run_for(Duration::from_secs(120));
     assert_eq!(sim.status(one, first).state, TorrentState::DOWNLOADING_METADATA);
@@ -117,9 +93,9 @@ fn two_that_have_only_the_link_wait_for_one_that_has_more() {
 fn a_peer_without_the_extension_is_of_no_use_and_does_no_harm() {
     let mut sim = Sim::new(503);
     let content = content(503);
-    let (plain, leech) = (sim.node(), node(&mut sim, talkative()));
+    let (plain, leech) = (sim.node(), sim.node_with_metadata(talkative()));
     sim.seed(plain, &content);
-    let torrent = add(&mut sim, leech, link(&content));
+    let torrent = sim.add_link(leech, &content);
     sim.introduce(leech, torrent, plain);
     sim.run_for(Duration::from_secs(60));
     assert_eq!(sim.status(leech, torrent).state, TorrentState::DOWNLOADING_METADATA);
@@ -132,11 +108,11 @@ fn metadata_that_is_longer_than_the_setting_is_not_fetched() {
     let size = content.metainfo.info_bytes().len() as u32;
     for (limit, fetched) in [(size - 1, false), (size, true)] {
         let [seed, leech] = [
-            node(&mut sim, talkative()),
-            node(&mut sim, Settings { max_metadata_size: limit, ..talkative() }),
+            sim.node_with_metadata(talkative()),
+            sim.node_with_metadata(Settings { max_metadata_size: limit, ..talkative() }),
         ];
         sim.seed(seed, &content);
-        let torrent = add(&mut sim, leech, link(&content));
+        let torrent = sim.add_link(leech, &content);
         sim.introduce(leech, torrent, seed);
         sim.run_for(Duration::from_secs(60));
         assert_eq!(sim.status(leech, torrent).total_pieces > 0, fetched);
@@ -147,9 +123,9 @@ fn metadata_that_is_longer_than_the_setting_is_not_fetched() {
 fn a_private_torrent_gives_its_metadata_to_nobody() {
     let mut sim = Sim::new(505);
     let content = Content::private(505, 100_000, 16_384);
-    let [seed, leech] = [node(&mut sim, talkative()), node(&mut sim, talkative())];
+    let [seed, leech] = [sim.node_with_metadata(talkative()), sim.node_with_metadata(talkative())];
     sim.seed(seed, &content);
-    let torrent = add(&mut sim, leech, link(&content));
+    let torrent = sim.add_link(leech, &content);
     sim.introduce(leech, torrent, seed);
     sim.run_for(Duration::from_secs(60));
     assert_eq!(sim.status(leech, torrent).state, TorrentState::DOWNLOADING_METADATA);
@@ -160,18 +136,6 @@ fn a_private_torrent_gives_its_metadata_to_nobody() {
 struct Liar {
     sent: Arc<Mutex<u32>>,
     length: usize,
-}
-
-#[hooks]
-impl SessionPlugin for Liar {
-    fn new_torrent(
-        &mut self,
-        _: &mut SessionContext<'_>,
-        _: TorrentHandle,
-        _: Userdata,
-    ) -> Option<TorrentBox> {
-        Some(TorrentBox::new(self.clone()))
-    }
 }
 
 #[hooks]
@@ -216,11 +180,11 @@ fn liars_are_left_alone_and_the_metadata_comes_from_who_has_it() {
         let liar = Liar { sent: Arc::default(), length };
         let sent = liar.sent.clone();
         let lying = sim.node();
-        sim.plug(lying, "liar", move |_| SessionBox::new(liar));
-        let [seed, leech] = [node(&mut sim, talkative()), node(&mut sim, talkative())];
+        sim.plug_on_torrents(lying, "liar", move || TorrentBox::new(liar.clone()));
+        let [seed, leech] = [sim.node_with_metadata(talkative()), sim.node_with_metadata(talkative())];
         sim.seed(seed, &content);
         sim.seed(lying, &content);
-        let torrent = add(&mut sim, leech, link(&content));
+        let torrent = sim.add_link(leech, &content);
         sim.introduce(leech, torrent, lying);
         sim.run_until(LIMIT, |sim| failures(sim, leech) == 1);
         let first = *sent.lock().unwrap();
@@ -235,12 +199,12 @@ fn liars_are_left_alone_and_the_metadata_comes_from_who_has_it() {
 fn a_link_to_what_is_there_already_is_the_torrent_that_is_there() {
     let mut sim = Sim::new(507);
     let content = content(507);
-    let seed = node(&mut sim, talkative());
+    let seed = sim.node_with_metadata(talkative());
     let torrent = sim.seed(seed, &content);
-    assert_eq!(add(&mut sim, seed, link(&content)), torrent);
+    assert_eq!(sim.add_link(seed, &content), torrent);
     // And the other way round: nothing is known of it before its metadata comes.
-    let leech = node(&mut sim, talkative());
-    let early = add(&mut sim, leech, link(&content));
+    let leech = sim.node_with_metadata(talkative());
+    let early = sim.add_link(leech, &content);
     assert_eq!(sim.add(leech, &content), early);
 }
 
@@ -248,10 +212,10 @@ fn a_link_to_what_is_there_already_is_the_torrent_that_is_there() {
 fn a_torrent_without_metadata_pauses_resumes_rechecks_and_goes() {
     let mut sim = Sim::new(508);
     let content = content(508);
-    let [seed, leech] = [node(&mut sim, talkative()), node(&mut sim, talkative())];
+    let [seed, leech] = [sim.node_with_metadata(talkative()), sim.node_with_metadata(talkative())];
     let log = Probe::new().plug(&mut sim, leech);
     sim.seed(seed, &content);
-    let torrent = add(&mut sim, leech, link(&content));
+    let torrent = sim.add_link(leech, &content);
     sim.command(leech, Command::Recheck(torrent));
     sim.command(leech, Command::PauseTorrent(torrent));
     sim.introduce(leech, torrent, seed);
@@ -261,7 +225,7 @@ fn a_torrent_without_metadata_pauses_resumes_rechecks_and_goes() {
     sim.run_until_finished(LIMIT, &[(leech, torrent)]);
     assert_eq!((count(&log, "torrent.on_metadata"), count(&log, "torrent.on_files_checked")), (1, 1));
     let other = Content::random(509, 1_000, 16_384);
-    let gone = add(&mut sim, leech, link(&other));
+    let gone = sim.add_link(leech, &other);
     sim.command(leech, Command::RemoveTorrent { torrent: gone, delete_files: true });
     sim.run_for(Duration::from_secs(1));
     assert_eq!(count(&log, "torrent.on_removed"), 1);
@@ -271,10 +235,11 @@ fn a_torrent_without_metadata_pauses_resumes_rechecks_and_goes() {
 fn peers_of_the_link_are_tried() {
     let mut sim = Sim::new(510);
     let content = content(510);
-    let [seed, leech] = [node(&mut sim, talkative()), node(&mut sim, talkative())];
+    let [seed, leech] = [sim.node_with_metadata(talkative()), sim.node_with_metadata(talkative())];
     sim.seed(seed, &content);
     let peers: Vec<SocketAddr> = vec![sim.at(seed).address];
-    let torrent = add(&mut sim, leech, Magnet { peers, name: Some("called".into()), ..link(&content) });
+    let torrent =
+        sim.add_as(leech, AddTorrent::new(Magnet { peers, name: Some("called".into()), ..content.link() }));
     assert_eq!(sim.status(leech, torrent).name, "called");
     sim.run_until_finished(LIMIT, &[(leech, torrent)]);
 }
@@ -282,7 +247,7 @@ fn peers_of_the_link_are_tried() {
 #[test]
 fn a_link_to_a_torrent_of_version_two_alone_is_refused() {
     let mut sim = Sim::new(511);
-    let leech = node(&mut sim, talkative());
+    let leech = sim.node_with_metadata(talkative());
     let add = Box::new(AddTorrent::new(Magnet::new(InfoHashes::V2([7; 32]))));
     let answer = sim.ask(leech, |ticket| Command::AddTorrent(ticket, add));
     assert!(matches!(answer, Answer::Added(Err(_))), "{answer:?}");
@@ -293,9 +258,10 @@ fn a_link_that_selects_files_gets_their_pieces_and_no_others() {
     let mut sim = Sim::new(512);
     // Files of a piece and a half.
     let content = Content::folder(512, &[24_576; 6], 16_384);
-    let [seed, leech] = [node(&mut sim, talkative()), node(&mut sim, talkative())];
+    let [seed, leech] = [sim.node_with_metadata(talkative()), sim.node_with_metadata(talkative())];
     sim.seed(seed, &content);
-    let torrent = add(&mut sim, leech, Magnet { select_only: vec![0..=0, 4..=4], ..link(&content) });
+    let torrent =
+        sim.add_as(leech, AddTorrent::new(Magnet { select_only: vec![0..=0, 4..=4], ..content.link() }));
     sim.introduce(leech, torrent, seed);
     sim.run_until_finished(LIMIT, &[(leech, torrent)]);
     let status = sim.status(leech, torrent);

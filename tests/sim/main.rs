@@ -24,6 +24,7 @@ mod local_discovery;
 mod magnets;
 mod outbound;
 mod padding;
+mod partial_seeds;
 mod pauses;
 mod pex;
 mod plugins;

@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use pilotfish::alert::AlertKind;
 use pilotfish::command::{AddTorrent, Command, TorrentExtension};
-use pilotfish::metainfo::Magnet;
 use pilotfish::plugins::builtin::create_ut_pex_plugin;
 use pilotfish::settings::Settings;
 use pilotfish::wire::Message;
@@ -46,10 +45,6 @@ fn told_anyone(sim: &Sim, node: NodeId) -> bool {
     sim.sent_by(node).iter().any(|bytes| bytes.windows(8).any(|window| window == b"d5:added"))
 }
 
-fn link(content: &Content) -> Magnet {
-    Magnet::new(*content.metainfo.info_hashes())
-}
-
 #[test]
 fn a_peer_is_found_through_another_one_alone() {
     let mut sim = slow(600);
@@ -80,10 +75,10 @@ fn a_link_alone_becomes_a_torrent_through_a_peer_that_has_nothing_but_knows_one(
     idle.plug(&mut sim, b);
     let log = Probe::new().plug(&mut sim, a);
     sim.seed(c, &content);
-    let at_b = sim.add_as(b, AddTorrent::new(link(&content)));
+    let at_b = sim.add_as(b, AddTorrent::new(content.link()));
     sim.introduce(b, at_b, c);
     sim.run_until(MINUTE, |sim| sim.status(b, at_b).total_pieces == 7);
-    let at_a = sim.add_as(a, AddTorrent::new(link(&content)));
+    let at_a = sim.add_as(a, AddTorrent::new(content.link()));
     sim.introduce(a, at_a, b);
     sim.run_until_finished(LIMIT, &[(a, at_a)]);
     sim.assert_complete(a, &content);

@@ -3,8 +3,7 @@
 use std::time::Duration;
 
 use pilotfish::alert::AlertKind;
-use pilotfish::command::{AddTorrent, Command, TorrentExtension};
-use pilotfish::metainfo::Magnet;
+use pilotfish::command::{Command, TorrentExtension};
 use pilotfish_plugin::{
     Attach, Dict, Entry, PeerBox, PeerContext, PeerHandle, PeerPlugin, PeerSource, TorrentBox,
     TorrentContext, TorrentHandle, TorrentPlugin, Verdict, hooks,
@@ -128,8 +127,7 @@ fn a_private_torrent_that_came_by_magnet_is_spoken_of_to_nobody_and_forgets_whom
     let others = [(); 2].map(|()| sim.full_node(talkative()));
     let newcomer = sim.full_node(talkative());
     let log = Probe::new().plug(&mut sim, newcomer);
-    let link = AddTorrent::new(Magnet::new(*content.metainfo.info_hashes()));
-    let torrent = sim.add_as(newcomer, link);
+    let torrent = sim.add_link(newcomer, &content);
     let known = others.map(|node| sim.add(node, &content));
     for (node, theirs) in others.into_iter().zip(known) {
         sim.introduce(node, theirs, seed);
@@ -165,4 +163,51 @@ fn a_private_torrent_that_came_by_magnet_is_spoken_of_to_nobody_and_forgets_whom
     );
     assert_nothing_leaked(&sim, &[newcomer, others[0], others[1]], &content);
     assert!(sim.status(newcomer, torrent).total_done > 0);
+}
+
+/// How often nodes have spoken of a torrent where others can hear of it: in the DHT, on their network, and to their peers.
+fn told(sim: &Sim, nodes: &[NodeId], content: &Content) -> [usize; 3] {
+    let hash = content.metainfo.info_hashes().truncated();
+    let digits: String = hash.iter().map(|byte| format!("{byte:02x}")).collect();
+    let datagrams = nodes.iter().flat_map(|node| sim.datagrams_of(*node));
+    let multicasts = nodes.iter().flat_map(|node| sim.multicasts_of(*node));
+    let streams = nodes.iter().flat_map(|node| sim.sent_by(*node));
+    [
+        datagrams.filter(|(_, payload)| contains(payload, &hash)).count(),
+        multicasts.filter(|payload| contains(payload, digits.as_bytes())).count(),
+        streams.map(|bytes| bytes.windows(7).filter(|part| *part == b"5:added").count()).sum(),
+    ]
+}
+
+#[test]
+fn what_is_told_of_a_torrent_everywhere_is_told_nowhere_of_a_private_one_also_if_it_came_by_magnet() {
+    for private in [false, true] {
+        let mut sim = Sim::new(722);
+        (sim.link.bandwidth, sim.hears_all) = (50_000, true);
+        sim.names.insert("router.test".to_owned(), vec!["10.0.0.1".parse().unwrap()]);
+        let nodes = [(); 8].map(|()| sim.full_node(crate::dht::settings()));
+        sim.run_for(MINUTE);
+        sim.tap();
+        let content = if private { content(722) } else { Content::random(722, 2_000_000, 16_384) };
+        let (seed, _) = loose_seed(&mut sim, &content);
+        let [one, other, newcomer, ..] = nodes;
+        let link = sim.add_link(newcomer, &content);
+        let torrents = [(one, sim.add(one, &content)), (other, sim.add(other, &content)), (newcomer, link)];
+        for (node, torrent) in torrents {
+            let others = [seed, one, other, newcomer].into_iter().filter(|other| *other != node);
+            others.for_each(|other| sim.introduce(node, torrent, other));
+        }
+        sim.run_until(MINUTE, |sim| sim.status(newcomer, link).total_pieces > 0);
+        // Nobody could know yet what the link leads to.
+        let before = told(&sim, &[newcomer], &content);
+        sim.run_for(20 * MINUTE);
+        let after = told(&sim, &[newcomer], &content);
+        let counts = [told(&sim, &[one, other], &content), [0, 1, 2].map(|way| after[way] - before[way])];
+        if private {
+            assert_eq!(counts, [[0; 3]; 2]);
+        } else {
+            assert!(counts.as_flattened().iter().all(|count| *count > 0), "{counts:?}");
+        }
+        assert!(torrents.iter().all(|(node, torrent)| sim.status(*node, *torrent).total_done > 0));
+    }
 }

@@ -6,8 +6,7 @@ use std::time::Duration;
 use pilotfish::alert::AlertKind;
 use pilotfish::metainfo::PieceDigest;
 use pilotfish_plugin::{
-    ErrorCode, PeerRequest, PieceIndex, SessionBox, SessionContext, SessionPlugin, TorrentBox,
-    TorrentContext, TorrentHandle, TorrentPlugin, Userdata, hooks,
+    ErrorCode, PeerRequest, PieceIndex, TorrentBox, TorrentContext, TorrentPlugin, hooks,
 };
 use pilotfish_tests::sim::{Content, NodeId, Probe, Sim};
 
@@ -39,18 +38,6 @@ impl Reads {
 }
 
 #[hooks]
-impl SessionPlugin for Reads {
-    fn new_torrent(
-        &mut self,
-        _: &mut SessionContext<'_>,
-        _: TorrentHandle,
-        _: Userdata,
-    ) -> Option<TorrentBox> {
-        Some(TorrentBox::new(self.clone()))
-    }
-}
-
-#[hooks]
 impl TorrentPlugin for Reads {
     fn on_files_checked(&mut self, cx: &mut TorrentContext<'_>) {
         self.read(cx, self.first.clone());
@@ -76,7 +63,7 @@ fn reads(sim: &mut Sim, node: NodeId, first: &[(i32, i32, i32)]) -> Arc<Mutex<Se
     let request = |&(piece, start, length)| PeerRequest { piece: PieceIndex(piece), start, length };
     let plugin = Reads { first: first.iter().map(request).collect(), seen: Arc::default() };
     let seen = plugin.seen.clone();
-    sim.plug(node, "reads", move |_| SessionBox::new(plugin));
+    sim.plug_on_torrents(node, "reads", move || TorrentBox::new(plugin.clone()));
     seen
 }
 
@@ -188,18 +175,6 @@ struct Hashes {
 }
 
 #[hooks]
-impl SessionPlugin for Hashes {
-    fn new_torrent(
-        &mut self,
-        _: &mut SessionContext<'_>,
-        _: TorrentHandle,
-        _: Userdata,
-    ) -> Option<TorrentBox> {
-        Some(TorrentBox::new(self.clone()))
-    }
-}
-
-#[hooks]
 impl TorrentPlugin for Hashes {
     fn on_files_checked(&mut self, cx: &mut TorrentContext<'_>) {
         let asked = self.blocks.iter().map(|block| cx.this().hash_block(*block));
@@ -229,7 +204,7 @@ fn a_block_is_hashed_where_it_is_read_and_the_plugin_that_asked_hears_of_it() {
         vec![block(0, BLOCK), block(3, 50_000 % BLOCK), block(4, 1), block(-1, 1), block(0, BLOCK + 1)];
     let plugin = Hashes { blocks: blocks.clone(), ..Hashes::default() };
     let (asked, heard) = (plugin.asked.clone(), plugin.heard.clone());
-    sim.plug(seed, "hashes", move |_| SessionBox::new(plugin));
+    sim.plug_on_torrents(seed, "hashes", move || TorrentBox::new(plugin.clone()));
     sim.seed(seed, &content);
     sim.run_until(LIMIT, |_| heard.lock().unwrap().len() == 2);
     assert_eq!(*asked.lock().unwrap(), [true, true, false, false, false]);
@@ -249,7 +224,7 @@ fn a_block_that_cannot_be_read_has_no_hash_but_a_reason() {
     let block = PeerRequest { piece: PieceIndex(1), start: 0, length: BLOCK };
     let plugin = Hashes { blocks: vec![block], ..Hashes::default() };
     let heard = plugin.heard.clone();
-    sim.plug(seed, "hashes", move |_| SessionBox::new(plugin));
+    sim.plug_on_torrents(seed, "hashes", move || TorrentBox::new(plugin.clone()));
     sim.disk(seed).failing_reads = 1;
     sim.seed(seed, &content);
     sim.run_until(LIMIT, |_| !heard.lock().unwrap().is_empty());

@@ -173,11 +173,9 @@ fn factories_of_the_torrent_come_first_then_the_sessions_then_who_is_added_and_n
     let (node, log) = (sim.node(), Log::default());
     for name in ["session 1", "session 2"] {
         let log = log.clone();
-        sim.plug(node, name, move |_| {
-            SessionBox::new(rt::factory(move |_, _, _| {
-                log.lock().unwrap().push(format!("make {name}"));
-                Some(TorrentBox::new(Made(name, log.clone())))
-            }))
+        sim.plug_on_torrents(node, name, move || {
+            log.lock().unwrap().push(format!("make {name}"));
+            TorrentBox::new(Made(name, log.clone()))
         });
     }
     let mut asked = AddTorrent::new(content().metainfo);

@@ -76,9 +76,7 @@ impl TorrentPlugin for Reporter {
 fn reported(sim: &mut Sim) -> (NodeId, Log) {
     let (node, log) = (sim.node(), Log::default());
     let kept = log.clone();
-    sim.plug(node, "reporter", move |_| {
-        SessionBox::new(rt::factory(move |_, _, _| Some(TorrentBox::new(Reporter(kept.clone())))))
-    });
+    sim.plug_on_torrents(node, "reporter", move || TorrentBox::new(Reporter(kept.clone())));
     (node, log)
 }
 

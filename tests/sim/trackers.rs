@@ -9,8 +9,6 @@ use pilotfish::settings::{ProxyType, Settings};
 use pilotfish_plugin::TorrentHandle;
 use pilotfish_tests::sim::{Content, Heard, Mood, NodeId, Sim, talkative};
 
-use crate::magnets::node as node_with_metadata;
-
 const LIMIT: Duration = Duration::from_secs(120);
 
 /// The URL of the tracker `name`, by HTTP.
@@ -103,7 +101,7 @@ fn a_link_with_a_tracker_is_enough() {
         let mut sim = Sim::new(701);
         sim.tracker("t.test");
         let content = content(701, &[&[url]]);
-        let [seed, leech] = [(); 2].map(|()| node_with_metadata(&mut sim, talkative()));
+        let [seed, leech] = [(); 2].map(|()| sim.node_with_metadata(talkative()));
         sim.seed(seed, &content);
         let link = Magnet { name: None, ..content.metainfo.magnet() };
         assert_eq!(link.trackers, [url]);

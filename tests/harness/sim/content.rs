@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use pilotfish::metainfo::{BLOCK_SIZE, CreateOptions, Creator, FileLayout, Metainfo, NewFile};
+use pilotfish::metainfo::{BLOCK_SIZE, CreateOptions, Creator, FileLayout, Magnet, Metainfo, NewFile};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
@@ -116,6 +116,11 @@ impl Content {
         file.extend(pieces);
         file.extend(b"ee");
         Self { metainfo: Metainfo::parse(&file).unwrap(), data: Data::Numbered }
+    }
+
+    /// A link that says nothing but which torrent it is.
+    pub fn link(&self) -> Magnet {
+        Magnet::new(*self.metainfo.info_hashes())
     }
 
     pub fn layout(&self) -> &Arc<FileLayout> {
