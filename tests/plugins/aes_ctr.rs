@@ -5,9 +5,10 @@ use std::time::Duration;
 
 use pilotfish::alert::AlertKind;
 use pilotfish::plugins::{PluginLibrary, load};
+use pilotfish::settings::{EncLevel, EncPolicy, Settings};
 use pilotfish_plugin::{ErrorCode, PeerContext, TorrentHandle};
 use pilotfish_tests::fixtures;
-use pilotfish_tests::sim::{Content, NodeId, Probe, Sim};
+use pilotfish_tests::sim::{Content, NodeId, Probe, Sim, talkative};
 
 use crate::tour::{self, Guest};
 
@@ -31,12 +32,13 @@ struct Swarm {
 impl Swarm {
     /// A seed and a leech that know of each other. No settings: no plugin.
     fn new(number: u64, seed_has: &[(&str, &str)], leech_has: &[(&str, &str)]) -> Self {
-        Self::with_probe(number, seed_has, leech_has, None)
+        Self::with(number, talkative(), seed_has, leech_has, None)
     }
 
-    /// The same, and the leech may have a plugin of the test's own.
-    fn with_probe(
+    /// The same with these settings, and the leech may have a plugin of the test's own.
+    fn with(
         number: u64,
+        settings: Settings,
         seed_has: &[(&str, &str)],
         leech_has: &[(&str, &str)],
         probe: Option<Probe>,
@@ -44,7 +46,7 @@ impl Swarm {
         let library: PluginLibrary = load(fixtures::library("pilotfish-aes-ctr")).unwrap();
         let mut sim = Sim::new(number);
         sim.tap();
-        let [seed, leech] = [sim.node(), sim.node()];
+        let [seed, leech] = [sim.node_with(settings.clone()), sim.node_with(settings)];
         for (node, settings) in [(seed, seed_has), (leech, leech_has)] {
             if !settings.is_empty() {
                 sim.load(node, &library, settings);
@@ -103,6 +105,29 @@ fn between_holders_of_the_key_no_block_passes_in_clear() {
         assert_eq!(sent.len(), 1);
         assert!(sent[0].len() > 700_000 && sent[0].starts_with(b"\x13BitTorrent protocol"));
         assert!(sent[0].windows(10).any(|bytes| bytes == b"pf_aes_ctr"));
+    }
+}
+
+#[test]
+fn it_takes_the_place_of_rc4_or_of_plain_text_behind_the_encryption_handshake() {
+    for (number, allowed_enc_level) in [(81, EncLevel::Rc4), (82, EncLevel::Plaintext)] {
+        let (in_enc_policy, out_enc_policy) = (EncPolicy::Forced, EncPolicy::Forced);
+        let settings = Settings { in_enc_policy, out_enc_policy, allowed_enc_level, ..talkative() };
+        let mut swarm = Swarm::with(number, settings.clone(), &[KEY], &[KEY, REQUIRED], None);
+        swarm.finish();
+        assert_eq!(swarm.leaks(), 0);
+        assert_eq!(swarm.log(swarm.leech), ["10.0.0.1:6881: encrypted"]);
+        // It announces itself under RC4, or in what is plain text behind the encryption handshake.
+        let [sent] = swarm.sim.sent_by(swarm.seed)[..] else { panic!("several connections") };
+        let in_clear = |text: &[u8]| sent.windows(text.len()).any(|bytes| bytes == text);
+        let is_plain = allowed_enc_level == EncLevel::Plaintext;
+        assert_eq!((in_clear(b"BitTorrent protocol"), in_clear(NAME.as_bytes())), (is_plain, is_plain));
+        // Without the key RC4 alone would let the blocks through.
+        let mut swarm = Swarm::with(number, settings, &[KEY], &[OTHER_KEY], None);
+        swarm.sim.run_for(Duration::from_secs(30));
+        assert_eq!(swarm.sim.status(swarm.leech, swarm.torrent).num_pieces, 0);
+        let ends = [swarm.seed, swarm.leech].map(|node| swarm.ends(node)).concat();
+        assert!(ends.contains(&ErrorCode::plugin(2)), "{ends:?}");
     }
 }
 
@@ -168,7 +193,7 @@ fn impostor(number: u64, seed: &[(&str, &str)], then: fn(&PeerContext<'_>)) -> S
         then(cx);
         false
     });
-    Swarm::with_probe(number, seed, &[], Some(probe))
+    Swarm::with(number, talkative(), seed, &[], Some(probe))
 }
 
 #[test]
