@@ -1,7 +1,9 @@
 //! The DHT with libtorrent's nodes on this machine: a magnet link and a node to begin with are all that is told.
 
 use crate::data::{Data, MIB};
-use crate::peers::{LIMIT, dht_node, libtorrent, name_by_links, pilotfish, start};
+use crate::peers::{
+    LIMIT, LISTEN, address, dht_node, downloading, libtorrent, name_by_links, pilotfish, seeding, start,
+};
 use crate::process::Process;
 
 /// All nodes here have one address.
@@ -14,25 +16,12 @@ const SETTINGS: [&str; 6] = [
     "dht_bootstrap_nodes=",
 ];
 
-fn address(process: &mut Process) -> String {
-    process.wait_for("its address", |line| {
-        let ours = line.alert("listen_succeeded");
-        Some(ours.or_else(|| line.event("listening"))?["address"].as_str()?.to_owned())
-    })
-}
-
 fn seed(data: &Data, node: &str) -> Process {
-    let mut program = pilotfish("seed");
-    program.args(&data.torrents).arg("--data").arg(data.complete());
-    program.args(["--listen", "127.0.0.1:0", "--dht-node", node]).args(SETTINGS);
-    Process::start(&mut program, LIMIT)
+    Process::start(seeding(data, LISTEN).args(["--dht-node", node]).args(SETTINGS), LIMIT)
 }
 
 fn download(data: &Data, node: &str) -> Process {
-    let mut program = pilotfish("download");
-    program.args(&data.torrents).arg("--output").arg(data.arrived());
-    program.args(["--listen", "127.0.0.1:0", "--dht-node", node]).args(SETTINGS);
-    Process::start(&mut program, LIMIT)
+    Process::start(downloading(data, LISTEN).args(["--dht-node", node]).args(SETTINGS), LIMIT)
 }
 
 fn their(role: &str, data: &Data, node: &str) -> Process {

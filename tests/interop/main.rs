@@ -13,6 +13,7 @@ mod conveniences;
 mod data;
 mod dht;
 mod download;
+mod encryption;
 mod interruption;
 mod magnets;
 #[cfg(feature = "debian")]

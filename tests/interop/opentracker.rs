@@ -2,18 +2,17 @@
 
 use std::fs;
 use std::io::Write as _;
-use std::net::{TcpListener, TcpStream, UdpSocket};
+use std::net::{SocketAddr, TcpListener, UdpSocket};
 use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
-use std::thread;
-use std::time::{Duration, Instant};
 
 use crate::data::{Data, MIB};
 use crate::peers::{download, libtorrent, name_by_links, seed, start};
-use crate::process::Line;
+use crate::process::{Line, Process};
 
-/// A tracker on loopback, which keeps track of a test's torrents and no others.
-struct Opentracker {
+/// A tracker, which keeps track of a test's torrents and no others.
+pub(crate) struct Opentracker {
     child: Child,
 }
 
@@ -30,32 +29,38 @@ fn free_port() -> u16 {
 }
 
 impl Opentracker {
-    fn start(data: &Data, port: u16) -> Self {
+    /// One at this address, which `runs` may have on another host.
+    pub(crate) fn start(data: &Data, address: SocketAddr, runs: impl Fn(Command) -> Command) -> Self {
         // Started by root, it makes this its root, and is nobody from then on.
-        let (folder, text) = (data.path("opentracker"), port.to_string());
+        let (folder, port) = (data.path("opentracker"), address.port().to_string());
         fs::create_dir(&folder).unwrap();
         fs::set_permissions(&folder, fs::Permissions::from_mode(0o755)).unwrap();
         let mut list = fs::File::create(folder.join("whitelist")).unwrap();
         hashes(data).iter().for_each(|hash| writeln!(list, "{hash}").unwrap());
-        let mut command = Command::new("opentracker");
-        command.args(["-i", "127.0.0.1", "-p", &text, "-P", &text, "-d", ".", "-w", "whitelist"]);
+        let program = Path::new("/usr/bin/opentracker");
+        assert!(program.is_file(), "opentracker is missing (Debian: apt-get install opentracker)");
+        let mut command = Command::new(program);
+        command.args([
+            "-i",
+            &address.ip().to_string(),
+            "-p",
+            &port,
+            "-P",
+            &port,
+            "-d",
+            ".",
+            "-w",
+            "whitelist",
+        ]);
         command.current_dir(folder);
+        let mut command = runs(command);
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-        let child = command
-            .spawn()
-            .unwrap_or_else(|error| panic!("opentracker: {error}: install the Debian package opentracker"));
-        let mut tracker = Self { child };
-        tracker.wait_until_it_listens(port);
+        let mut tracker = Self { child: command.spawn().unwrap() };
+        let mut knock = Command::new("bash");
+        knock.args(["-c", &format!("until (: </dev/tcp/{}/{port}); do sleep 0.02; done", address.ip())]);
+        start(&mut runs(knock), 0).wait_for_code(0);
+        assert!(tracker.child.try_wait().unwrap().is_none(), "opentracker ended");
         tracker
-    }
-
-    fn wait_until_it_listens(&mut self, port: u16) {
-        let deadline = Instant::now() + Duration::from_secs(20);
-        while TcpStream::connect(("127.0.0.1", port)).is_err() {
-            assert!(self.child.try_wait().unwrap().is_none(), "opentracker ended");
-            assert!(Instant::now() < deadline, "opentracker does not listen");
-            thread::park_timeout(Duration::from_millis(20));
-        }
     }
 }
 
@@ -78,10 +83,10 @@ fn hashes(data: &Data) -> Vec<String> {
 
 /// Data, and a tracker that its torrent names.
 fn tracked(way: &str) -> (Data, Opentracker) {
-    let (mut data, port) = (Data::new(), free_port());
-    data.trackers.push(format!("{way}://127.0.0.1:{port}/announce"));
+    let (mut data, address) = (Data::new(), SocketAddr::from(([127, 0, 0, 1], free_port())));
+    data.trackers.push(format!("{way}://{address}/announce"));
     data.add("payload.bin", &[("", 3 * MIB + 77)]);
-    let tracker = Opentracker::start(&data, port);
+    let tracker = Opentracker::start(&data, address, |command| command);
     (data, tracker)
 }
 
@@ -99,15 +104,19 @@ fn finds_libtorrent(way: &str) {
 fn is_found(way: &str) {
     let (mut data, _tracker) = tracked(way);
     let (mut pilotfish, _) = seed(&data, "127.0.0.1:0");
-    let replied = |line: &Line| line.alert("tracker_reply");
-    // It may have come while the data was checked.
-    if !pilotfish.printed.iter().any(|line| replied(line).is_some()) {
-        pilotfish.wait_for("the tracker's answer", replied);
-    }
+    wait_for_reply(&mut pilotfish);
     name_by_links(&mut data);
     let mut leech = start(&mut libtorrent("leech", &data, &data.arrived(), "127.0.0.1:0"), 0);
     leech.wait_for("a finished torrent", |line| line.event("finished"));
     data.assert_arrived();
+}
+
+/// Waits until Pilotfish has heard of a tracker. That may have been while the data was checked.
+pub(crate) fn wait_for_reply(pilotfish: &mut Process) {
+    let replied = |line: &Line| line.alert("tracker_reply");
+    if !pilotfish.printed.iter().any(|line| replied(line).is_some()) {
+        pilotfish.wait_for("the tracker's answer", replied);
+    }
 }
 
 #[test]

@@ -30,6 +30,7 @@ def options():
     parser.add_argument("--dht-node", metavar="IP:PORT", help="run a DHT node, which knows this one, or nobody")
     parser.add_argument("--upload-limit", type=int, default=0, metavar="BYTES", help="per second and torrent")
     parser.add_argument("--download-limit", type=int, default=0, metavar="BYTES", help="per second and torrent")
+    parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="a setting, as JSON")
     parser.add_argument("--limit", type=float, default=120, metavar="SECONDS")
     return parser.parse_args()
 
@@ -45,16 +46,18 @@ def dht(node):
     }
 
 
-def session(listen, node):
+def session(args):
+    chosen = (setting.split("=", 1) for setting in args.set)
     return lt.session({
-        "listen_interfaces": listen,
+        "listen_interfaces": args.listen,
         "alert_mask": NOTED,
         # The peers here all have the same address.
         "allow_multiple_connections_per_ip": True,
         # Pilotfish speaks TCP; nothing may leave this machine.
         "enable_incoming_utp": False, "enable_outgoing_utp": False,
         "enable_lsd": False, "enable_upnp": False, "enable_natpmp": False,
-        **dht(node),
+        **dht(args.dht_node),
+        **{name: json.loads(value) for name, value in chosen},
     })
 
 
@@ -111,7 +114,7 @@ def main():
     args = options()
     over = threading.Event()
     threading.Thread(target=lambda: (sys.stdin.read(), over.set()), daemon=True).start()
-    ses = session(args.listen, args.dht_node)
+    ses = session(args)
     unwritten = set()
     if args.dht_node:
         enter_dht(ses, unwritten, over)

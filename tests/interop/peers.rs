@@ -24,15 +24,27 @@ pub(crate) fn pilotfish(command: &str) -> Command {
     program
 }
 
+/// `pilotfish download` of all torrents, listening on `listen`.
+pub(crate) fn downloading(data: &Data, listen: &str) -> Command {
+    let mut program = pilotfish("download");
+    program.args(&data.torrents).arg("--output").arg(data.arrived()).args(["--listen", listen]);
+    program
+}
+
 /// `pilotfish download` of all torrents from these peers.
 pub(crate) fn download(data: &Data, peers: &[&str]) -> Command {
-    let mut program = pilotfish("download");
-    program.args(&data.torrents).arg("--output").arg(data.arrived());
-    // Without this it would listen for the whole world.
-    program.args(["--listen", listen_beside(peers)]);
+    // Without an address it would listen for the whole world.
+    let mut program = downloading(data, listen_beside(peers));
     for peer in peers {
         program.args(["--peer", peer]);
     }
+    program
+}
+
+/// `pilotfish seed` of all torrents, listening on `listen`.
+pub(crate) fn seeding(data: &Data, listen: &str) -> Command {
+    let mut program = pilotfish("seed");
+    program.args(&data.torrents).arg("--data").arg(data.complete()).args(["--listen", listen]);
     program
 }
 
@@ -47,16 +59,26 @@ pub(crate) fn seed_with(
     listen: &str,
     more: impl FnOnce(&mut Command) -> &mut Command,
 ) -> (Process, String) {
-    let mut program = pilotfish("seed");
-    program.args(&data.torrents).arg("--data").arg(data.complete()).args(["--listen", listen]);
-    let mut program = Process::start(more(&mut program), LIMIT);
-    let address = program.wait_for("its address", |line| {
-        line.alert("listen_succeeded").and_then(|fields| Some(fields["address"].as_str()?.to_owned()))
-    });
+    let mut program = Process::start(more(&mut seeding(data, listen)), LIMIT);
+    let address = address(&mut program);
     for _ in &data.torrents {
         program.wait_for("checked data", |line| line.event("finished"));
     }
     (program, address)
+}
+
+/// Gives a program settings, each as `NAME=VALUE`: libtorrent's values are JSON.
+pub(crate) fn set<'a>(command: &'a mut Command, settings: &[&str]) -> &'a mut Command {
+    settings.iter().fold(command, |command, setting| command.args(["--set", setting]))
+}
+
+/// Where a program says that it listens.
+#[track_caller]
+pub(crate) fn address(process: &mut Process) -> String {
+    process.wait_for("its address", |line| {
+        let event = line.alert("listen_succeeded").or_else(|| line.event("listening"))?;
+        Some(event["address"].as_str()?.to_owned())
+    })
 }
 
 /// Starts `command`; whatever is waited for of it must come within the time that a test has for this many bytes.
@@ -95,9 +117,7 @@ impl Seed {
         let mut command = libtorrent("seed", data, folder, listen);
         command.args(["--upload-limit", &rate.unwrap_or(0).to_string()]);
         let mut process = start(&mut command, 0);
-        let address = process.wait_for("its address", |line| {
-            line.event("listening").and_then(|event| Some(event["address"].as_str()?.to_owned()))
-        });
+        let address = address(&mut process);
         let checked = |_| process.wait_for("checked data", |line| line.event("checked")?["pieces"].as_u64());
         let pieces = data.torrents.iter().map(checked).collect();
         Self { _process: process, address, pieces }
@@ -109,9 +129,7 @@ pub(crate) fn dht_node() -> (Process, String) {
     let data = Data::new();
     let mut process =
         start(libtorrent("node", &data, &data.arrived(), "127.0.0.1:0").args(["--dht-node", ""]), 0);
-    let address = process.wait_for("its address", |line| {
-        line.event("listening").and_then(|event| Some(event["address"].as_str()?.to_owned()))
-    });
+    let address = address(&mut process);
     (process, address)
 }
 
@@ -120,9 +138,7 @@ pub(crate) fn dht_node() -> (Process, String) {
 pub(crate) fn poor(data: &Data, seed: &str, rate: u64) -> (Process, String) {
     let mut command = libtorrent("leech", data, &data.path("poor"), LISTEN);
     let mut process = start(command.args(["--peer", seed, "--download-limit", &rate.to_string()]), 0);
-    let address = process.wait_for("its address", |line| {
-        line.event("listening").and_then(|event| Some(event["address"].as_str()?.to_owned()))
-    });
+    let address = address(&mut process);
     (process, address)
 }
 

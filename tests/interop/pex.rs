@@ -3,7 +3,7 @@
 use pilotfish_tests::program;
 
 use crate::data::{Data, MIB};
-use crate::peers::{LISTEN, Seed, download, leech, name_by_links, pilotfish, poor, start};
+use crate::peers::{LISTEN, Seed, address, download, leech, name_by_links, pilotfish, poor, start};
 
 /// So little is received that nothing is complete as long as a test takes, in bytes per second.
 const TRICKLE: u64 = 2_000;
@@ -32,9 +32,7 @@ fn libtorrent_finds_a_seed_of_which_only_we_have_told_it() {
     middle.args(["--peer", &seed.address, "--set", &format!("download_rate_limit={TRICKLE}")]);
     middle.env("XDG_STATE_HOME", program::target_dir());
     let mut middle = start(&mut middle, 0);
-    let address = middle.wait_for("its address", |line| {
-        line.alert("listen_succeeded").and_then(|fields| Some(fields["address"].as_str()?.to_owned()))
-    });
+    let address = address(&mut middle);
     middle.wait_for("its seed", |line| line.alert("peer_connect"));
     let mut libtorrent = leech(&data, &address, 8 * MIB);
     libtorrent.wait_for("the seed", |line| connected_to(&line.event("alert")?, &seed.address));

@@ -111,10 +111,15 @@ impl Process {
         self.deadline = Instant::now() + limit;
     }
 
+    /// Its number in the system.
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// As if Ctrl-C was pressed in its terminal.
     #[cfg(unix)]
     pub(crate) fn interrupt(&self) {
-        let id = self.child.id().to_string();
+        let id = self.id().to_string();
         assert!(Command::new("kill").args(["-INT", &id]).status().unwrap().success());
     }
 
