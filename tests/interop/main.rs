@@ -15,6 +15,7 @@ mod dht;
 mod download;
 mod encryption;
 mod interruption;
+mod limits;
 mod magnets;
 #[cfg(feature = "debian")]
 mod opentracker;
