@@ -6,10 +6,9 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use pilotfish_tests::program;
-use serde_json::Value;
 
 use crate::data::{Data, MIB, PIECE};
-use crate::peers::{self, download, name_by_links, start};
+use crate::peers::{self, LISTEN, download, libtorrent, name_by_links, start};
 use crate::process::Process;
 
 /// Four files, none of which ends where a piece does.
@@ -72,8 +71,7 @@ fn files_of_a_link_are_selected_once_they_are_known() {
 fn uploading(data: &Data, options: &[&str]) -> (Process, String) {
     let (_seed, from) = peers::seed(data, "127.0.0.1:0");
     let mut process = start(download(data, &[&from]).args(options), 0);
-    let listening = |fields: Value| Some(fields["address"].as_str()?.to_owned());
-    let address = process.wait_for("its address", |line| line.alert("listen_succeeded").and_then(listening));
+    let address = peers::address(&mut process);
     process.wait_for("the end of the download", |line| line.event("finished"));
     data.assert_arrived();
     (process, address)
@@ -99,4 +97,28 @@ fn a_download_is_uploaded_for_the_time_that_was_asked_for() {
     let finished = Instant::now();
     process.wait_for_code(0);
     assert!(finished.elapsed() > Duration::from_secs(1), "{:?}", finished.elapsed());
+}
+
+/// Pilotfish, which has downloaded these files and uploads them (BEP 21), and its address.
+fn partial_seed(data: &Data, from: &str, select: &str) -> (Process, String) {
+    let mut command = peers::pilotfish("download");
+    command.args(&data.torrents).arg("--output").arg(data.path(select)).args(["--listen", LISTEN]);
+    command.args(["--peer", from, "--select", select, "--seed-time", "5m"]);
+    let mut process = start(&mut command, 0);
+    let address = peers::address(&mut process);
+    process.wait_for("the end of the download", |line| line.event("finished"));
+    (process, address)
+}
+
+#[test]
+fn libtorrent_gets_everything_from_two_that_selected_half_of_it_each() {
+    let data = files();
+    let (seed, from) = peers::seed(&data, LISTEN);
+    let (_one, first) = partial_seed(&data, &from, "1-2");
+    let (_other, second) = partial_seed(&data, &from, "3-4");
+    seed.kill();
+    let mut command = libtorrent("leech", &data, &data.arrived(), LISTEN);
+    let mut leech = start(command.args(["--peer", &first, "--peer", &second]), 0);
+    leech.wait_for("a finished torrent", |line| line.event("finished"));
+    data.assert_arrived();
 }
