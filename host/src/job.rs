@@ -3,7 +3,7 @@
 //! The engine never touches a file: it emits [`DiskJob`]s, and a pool of threads (or a simulated disk in a test)
 //! answers with [`DiskDone`]s, in any order and as late as it likes. Data crosses as [`Bytes`], never copied.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -32,7 +32,7 @@ pub enum DiskJob {
         /// The hash that each piece must have.
         hashes: Arc<PieceHashes>,
         /// The folder that holds, or will hold, the torrent's files.
-        root: PathBuf,
+        root: Arc<Path>,
     },
     /// Hashes every piece that exists on disk; one [`DiskDone::Checked`] per piece, then [`DiskDone::CheckFinished`].
     Check {

@@ -38,7 +38,7 @@ pub(super) fn verify(args: &Verify, screen: &Screen, signals: &Signals) -> Resul
             storage: STORAGE,
             layout: torrent.layout().clone(),
             hashes: torrent.hashes().clone(),
-            root: args.data.clone(),
+            root: args.data.as_path().into(),
         },
         DiskJob::Check { storage: STORAGE },
     ]);

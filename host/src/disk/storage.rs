@@ -1,6 +1,6 @@
 //! One torrent's bytes, wherever its files are.
 
-use std::collections::HashSet;
+use std::collections::BTreeSet;
 use std::fs;
 use std::io::{ErrorKind, IoSlice};
 use std::path::{Path, PathBuf};
@@ -21,12 +21,13 @@ pub(super) struct Storage {
     id: StorageId,
     layout: Arc<FileLayout>,
     hashes: Arc<PieceHashes>,
-    root: PathBuf,
+    root: Arc<Path>,
     /// Folders that were made, or found to be where they seem to be.
-    folders: Mutex<HashSet<PathBuf>>,
+    folders: Mutex<BTreeSet<PathBuf>>,
     empty_files_made: AtomicBool,
     /// Pieces that are known to be right on disk. Only the worker that has a piece reads or writes its flag.
-    verified: Box<[AtomicBool]>,
+    /// There are none before the first is set.
+    verified: OnceLock<Box<[AtomicBool]>>,
 }
 
 impl Storage {
@@ -35,10 +36,9 @@ impl Storage {
         id: StorageId,
         layout: Arc<FileLayout>,
         hashes: Arc<PieceHashes>,
-        root: PathBuf,
+        root: Arc<Path>,
     ) -> Self {
-        let verified = layout.geometry().pieces().map(|_| AtomicBool::new(false)).collect();
-        let (folders, empty_files_made) = Default::default();
+        let (folders, empty_files_made, verified) = Default::default();
         Self { id, layout, hashes, root, folders, empty_files_made, verified }
     }
 
@@ -66,12 +66,17 @@ impl Storage {
 
     /// Whether the piece was found or made right, and not given up since.
     pub(super) fn is_verified(&self, piece: PieceIndex) -> bool {
-        self.verified.get(piece.as_usize()).is_some_and(|verified| verified.load(Ordering::Relaxed))
+        let flag = self.verified.get().and_then(|flags| flags.get(piece.as_usize()));
+        flag.is_some_and(|flag| flag.load(Ordering::Relaxed))
     }
 
     /// Notes what is on disk.
     pub(super) fn set_verified(&self, piece: PieceIndex, verified: bool) {
-        if let Some(flag) = self.verified.get(piece.as_usize()) {
+        if !verified && self.verified.get().is_none() {
+            return;
+        }
+        let none = || self.layout.geometry().pieces().map(|_| AtomicBool::new(false)).collect();
+        if let Some(flag) = self.verified.get_or_init(none).get(piece.as_usize()) {
             flag.store(verified, Ordering::Relaxed);
         }
     }

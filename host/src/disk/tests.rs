@@ -85,7 +85,12 @@ impl Disk {
 
     fn open(&self) {
         let (layout, hashes) = (self.layout.clone(), self.hashes.clone());
-        self.pool.submit(DiskJob::Open { storage: STORAGE, layout, hashes, root: self.root.clone() });
+        self.pool.submit(DiskJob::Open {
+            storage: STORAGE,
+            layout,
+            hashes,
+            root: self.root.as_path().into(),
+        });
     }
 
     fn piece(&self, index: u32) -> PieceIndex {

@@ -57,7 +57,7 @@ impl Engine {
     fn on_unknown_torrent(&mut self, peer: PeerHandle, info_hash: [u8; 20]) {
         let params = self.params_of_unknown(peer, info_hash);
         if let Some(params) = params.filter(|_| self.open_peer(peer).is_some()) {
-            match super::torrents::read_params(&params) {
+            match super::adding::read_params(&params) {
                 Ok(torrent) => self.add_torrent(None, Ok(Box::new(torrent))),
                 Err(text) => self.add_torrent(None, Err(AddTorrentError::Parameters(text))),
             }

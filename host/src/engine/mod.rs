@@ -18,7 +18,7 @@
 //! | `download`, `upload`, `pieces`, `reads` | requesting blocks, serving them, what becomes of pieces, reading for plugins |
 //! | `bandwidth` | rate limits: who may move how many bytes |
 //! | `ip_filter` | addresses that are kept out |
-//! | `torrents`, `pausing`, `metadata` | torrents come, are checked, finish, and go; pause and resume; begin with a link |
+//! | `adding`, `torrents`, `pausing`, `metadata` | torrents come, are checked, finish, and go; pause and resume; begin with a link |
 //! | `web_seeds` | servers that have a torrent's files |
 //! | `resume` | what is written down of torrents for their next start, and what is made of it |
 //! | `super_seeding` | giving a torrent away piece by piece |
@@ -31,6 +31,7 @@
 //! | `tick`, `choking`, `timers` | deadlines |
 //! | `host_api` | the functions that plugins call |
 
+mod adding;
 mod announcing;
 mod bandwidth;
 mod bans;

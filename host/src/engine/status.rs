@@ -28,7 +28,7 @@ impl State {
             info_hashes: *t.description.info_hashes(),
             state: t.state,
             paused: t.paused || t.held_by_session,
-            error: t.error.clone(),
+            error: t.error.as_deref().map(str::to_owned),
             total: t.geometry().total(),
             total_done: t.bytes_done(),
             total_wanted,

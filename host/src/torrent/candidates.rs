@@ -5,7 +5,7 @@
 //! list only for as long as it is connected.
 
 use std::cmp::Reverse;
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -115,7 +115,7 @@ struct Turn {
 #[derive(Clone, Debug)]
 pub struct Candidates<P> {
     limits: Arc<CandidateLimits>,
-    peers: HashMap<SocketAddr, Known<P>>,
+    peers: BTreeMap<SocketAddr, Known<P>>,
     /// Those that are not seeds, and those that are.
     idle: [BTreeSet<Turn>; 2],
     bans: Bans,
@@ -129,7 +129,7 @@ impl<P: Copy> Candidates<P> {
     pub fn new(limits: Arc<CandidateLimits>) -> Self {
         Self {
             limits,
-            peers: HashMap::new(),
+            peers: BTreeMap::new(),
             idle: Default::default(),
             bans: Bans::default(),
             ours: Arc::default(),

@@ -2,7 +2,7 @@
 //!
 //! Invariants: a piece is *had* (verified), *begun* (one [`Begun`] in `begun`, found through `slots`) or *open*. A begun
 //! piece has at least one block that was asked for or received. `wanted` is the pieces that are not had and have a
-//! priority; of those, the ones with a free block stand in `availability` under their priority and stage, and no others, once
+//! priority; of those, the ones with a free block stand in `choice` under their priority and stage, and no others, once
 //! the first peer has come: a torrent that idles has nothing to choose from.
 //!
 //! The picker knows nothing of connections: a peer is a key `P`, which must not be used for another peer as long as the
@@ -79,12 +79,18 @@ pub struct Picker<P> {
     /// Of each piece that has both, the blocks that are nothing but padding (BEP 47).
     padding: FxHashMap<PieceIndex, Vec<Range<u32>>>,
     /// From the first peer on.
-    availability: Option<Box<Availability>>,
-    /// The piece from which each peer was last given blocks.
-    current: FxHashMap<P, PieceIndex>,
+    choice: Option<Box<Choice<P>>>,
     sequential: bool,
     initial_picker_threshold: u32,
     bytes_left: u64,
+}
+
+/// What there is to choose from.
+#[derive(Clone, Debug)]
+struct Choice<P> {
+    availability: Availability,
+    /// The piece from which each peer was last given blocks.
+    current: FxHashMap<P, PieceIndex>,
     /// Empty between calls; kept for its memory.
     chosen: Vec<PieceIndex>,
 }
@@ -103,12 +109,10 @@ impl<P: Copy + Eq + Hash + Debug> Picker<P> {
             slots: Vec::new(),
             begun: Vec::new(),
             padding: FxHashMap::default(),
-            availability: None,
-            current: FxHashMap::default(),
+            choice: None,
             sequential: false,
             initial_picker_threshold: INITIAL_PICKER_THRESHOLD,
             bytes_left: geometry.total(),
-            chosen: Vec::new(),
         }
     }
 }
@@ -251,7 +255,9 @@ impl<P: Copy + Eq + Hash + Debug> Picker<P> {
     /// The peer is gone: nothing is asked of it any more. The blocks that it sent keep its name. What it had is
     /// the business of [`Picker::peer_left`]. O(blocks of begun pieces).
     pub fn forget_peer(&mut self, peer: P) {
-        self.current.remove(&peer);
+        if let Some(choice) = &mut self.choice {
+            choice.current.remove(&peer);
+        }
         // Backwards, because settling may fill the place of a piece with the last one.
         for slot in (0..self.begun.len()).rev() {
             self.begun[slot].abort_all(peer);
@@ -310,20 +316,20 @@ impl<P: Copy + Eq + Hash + Debug> Picker<P> {
 
     /// Puts the piece where its state says. O(1); to be called after every change.
     fn shelve(&mut self, piece: PieceIndex) {
-        if self.availability.is_some() {
+        if self.choice.is_some() {
             let place = self.place(piece);
-            self.ranked().put(piece.get(), place);
+            self.choice().availability.put(piece.get(), place);
         }
     }
 
-    /// Who has what, with every piece where it belongs. O(pieces) the first time.
-    fn ranked(&mut self) -> &mut Availability {
-        let availability = self.availability.take().unwrap_or_else(|| {
+    /// What there is to choose from, with every piece where it belongs. O(pieces) the first time.
+    fn choice(&mut self) -> &mut Choice<P> {
+        let choice = self.choice.take().unwrap_or_else(|| {
             let mut availability = Availability::new(self.geometry.num_pieces());
             self.geometry.pieces().for_each(|piece| availability.put(piece.get(), self.place(piece)));
-            Box::new(availability)
+            Box::new(Choice { availability, current: FxHashMap::default(), chosen: Vec::new() })
         });
-        self.availability.insert(availability)
+        self.choice.insert(choice)
     }
 
     /// Where a piece belongs.
@@ -429,7 +435,8 @@ impl<P: Copy + Eq + Hash + Debug> Picker<P> {
     pub fn all_requested(&self) -> bool {
         let kept = |begun: &Begun<P>| begun.free() == 0 || begun.reserved_for().is_some();
         let wanted = |begun: &&Begun<P>| self.wanted.get(begun.piece().get());
-        let none_is_open = self.availability.as_ref().is_some_and(|pieces| pieces.len(Stage::Open) == 0);
+        let none_is_open =
+            self.choice.as_ref().is_some_and(|choice| choice.availability.len(Stage::Open) == 0);
         none_is_open && self.begun.iter().filter(wanted).all(kept)
     }
 
@@ -456,37 +463,37 @@ impl<P: Copy + Eq + Hash + Debug> Picker<P> {
 impl<P: Copy + Eq + Hash + Debug> Picker<P> {
     /// A peer came that has these pieces; to be called for every peer, even one that has none.
     pub fn peer_joined(&mut self, pieces: &Bitfield) {
-        self.ranked().peer_joined(pieces);
+        self.choice().availability.peer_joined(pieces);
     }
 
     /// A peer that has these pieces now left, however it came by them.
     pub fn peer_left(&mut self, pieces: &Bitfield) {
-        self.ranked().peer_left(pieces);
+        self.choice().availability.peer_left(pieces);
     }
 
     /// A peer that had joined got this piece. O(1).
     pub fn peer_has(&mut self, piece: PieceIndex) {
-        self.ranked().peer_has(piece.get());
+        self.choice().availability.peer_has(piece.get());
     }
 
     /// A peer that had joined has this piece no longer.
     pub fn peer_lost(&mut self, piece: PieceIndex) {
-        self.ranked().peer_lost(piece.get());
+        self.choice().availability.peer_lost(piece.get());
     }
 
     /// A peer came that has everything (HAVE ALL): the same as [`Picker::peer_joined`] with a full bitfield. O(1).
     pub fn peer_is_seed(&mut self) {
-        self.ranked().seed_joined();
+        self.choice().availability.seed_joined();
     }
 
     /// A peer that has everything left: the same as [`Picker::peer_left`] with a full bitfield.
     pub fn seed_left(&mut self) {
-        self.ranked().seed_left();
+        self.choice().availability.seed_left();
     }
 
     /// How many peers have the piece.
     pub fn availability(&self, piece: PieceIndex) -> u32 {
-        self.availability.as_ref().map_or(0, |availability| availability.of(piece.get()))
+        self.choice.as_ref().map_or(0, |choice| choice.availability.of(piece.get()))
     }
 
     /// Whether a peer with these pieces has one that we want. O(pieces / 64).

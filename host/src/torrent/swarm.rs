@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -29,7 +29,7 @@ pub struct Torrent {
     /// Its files' name at the disk.
     pub storage: StorageId,
     /// The folder that holds them.
-    pub save_path: PathBuf,
+    pub save_path: Arc<Path>,
     /// What the embedding program attached to it.
     pub userdata: Userdata,
     /// What it is doing.
@@ -53,7 +53,7 @@ pub struct Torrent {
     /// Whether the files have been checked, so that peers are welcome.
     pub files_checked: bool,
     /// What went wrong, if it stopped for that.
-    pub error: Option<String>,
+    pub error: Option<Box<str>>,
     /// Whether the last check ended in an error, so that it is not known what is there.
     pub check_failed: bool,
     /// Which pieces and blocks are there, asked for, or wanted.
@@ -91,7 +91,7 @@ pub struct Torrent {
     /// When its timer is due next.
     pub timer: Option<Instant>,
     /// How many blocks of which files are missing, for `file_completed`; pieces left per file.
-    pub pieces_left: Vec<u32>,
+    pub pieces_left: Box<[u32]>,
     /// The priority of each file, 0 (not wanted) to 7. Empty if all are wanted alike.
     pub file_priorities: Vec<u8>,
     /// What is written down of it.

@@ -21,9 +21,11 @@ impl Keystream {
 /// The keys that a cipher was told: incoming and outgoing.
 pub type Keys = Arc<Mutex<[Vec<u8>; 2]>>;
 
+type Change = dyn FnMut(&mut [u8]);
+
 /// A cipher under which as many bytes come out as went in.
 pub struct InPlace {
-    change: Box<dyn FnMut(&mut [u8])>,
+    change: Box<Change>,
     keys: Keys,
 }
 

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::ops::RangeInclusive;
-use std::path::PathBuf;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -59,7 +59,7 @@ pub struct Outcome {
 }
 
 /// Folder and torrent.
-type Key = (PathBuf, String);
+type Key = (Arc<Path>, String);
 
 enum Files {
     Memory(Vec<u8>),
@@ -115,12 +115,12 @@ impl Disk {
     }
 
     /// Has the files of a torrent there before anything is asked.
-    pub fn put(&mut self, folder: impl Into<PathBuf>, content: &Content) {
+    pub fn put(&mut self, folder: impl AsRef<Path>, content: &Content) {
         let files = match &content.data {
             Data::Bytes(bytes) => Files::Memory(bytes.to_vec()),
             Data::Numbered => Files::Numbered(true),
         };
-        self.files.insert((folder.into(), content.metainfo.name().to_owned()), files);
+        self.files.insert((folder.as_ref().into(), content.metainfo.name().to_owned()), files);
     }
 
     /// The process that used the disk is gone, and so is everything that it was told or had asked for; another one begins.
@@ -130,8 +130,8 @@ impl Disk {
     }
 
     /// Changes a byte of a torrent's data as another program would.
-    pub fn spoil(&mut self, folder: impl Into<PathBuf>, content: &Content, at: usize, now: Duration) {
-        let key = (folder.into(), content.metainfo.name().to_owned());
+    pub fn spoil(&mut self, folder: impl AsRef<Path>, content: &Content, at: usize, now: Duration) {
+        let key = (folder.as_ref().into(), content.metainfo.name().to_owned());
         if let Some(Files::Memory(bytes)) = self.files.get_mut(&key) {
             bytes[at] ^= 1;
         }
@@ -141,13 +141,14 @@ impl Disk {
     }
 
     /// Has what is written to the files of a numbered torrent looked at, and not kept.
-    pub fn expect_numbered(&mut self, folder: impl Into<PathBuf>, content: &Content) {
-        self.files.insert((folder.into(), content.metainfo.name().to_owned()), Files::Numbered(false));
+    pub fn expect_numbered(&mut self, folder: impl AsRef<Path>, content: &Content) {
+        self.files
+            .insert((folder.as_ref().into(), content.metainfo.name().to_owned()), Files::Numbered(false));
     }
 
     /// The data of a torrent; empty if there is none.
-    pub fn bytes(&mut self, folder: impl Into<PathBuf>, content: &Content) -> &mut [u8] {
-        match self.files.get_mut(&(folder.into(), content.metainfo.name().to_owned())) {
+    pub fn bytes(&mut self, folder: impl AsRef<Path>, content: &Content) -> &mut [u8] {
+        match self.files.get_mut(&(folder.as_ref().into(), content.metainfo.name().to_owned())) {
             Some(Files::Memory(bytes)) => bytes,
             _ => &mut [],
         }

@@ -14,7 +14,7 @@ fn checking() -> (Schedule, Disk) {
     let disk = Disk::new(&[("t", 640 << 10)], 16 << 10);
     let (layout, hashes) = (disk.layout.clone(), disk.hashes.clone());
     let mut schedule = Schedule::default();
-    schedule.submit(DiskJob::Open { storage: STORAGE, layout, hashes, root: disk.root.clone() });
+    schedule.submit(DiskJob::Open { storage: STORAGE, layout, hashes, root: disk.root.as_path().into() });
     assert!(matches!(schedule.next(), Some(Work::Open(_))));
     schedule.finish(Finished::Step(STORAGE));
     schedule.submit(DiskJob::Check { storage: STORAGE });

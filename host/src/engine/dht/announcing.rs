@@ -29,7 +29,7 @@ struct Turn {
     /// Requests on their way.
     running: u32,
     /// Peers found by those.
-    found: usize,
+    found: u32,
     /// How long after a failure it is tried again.
     pause: Duration,
 }
@@ -202,7 +202,7 @@ impl Engine {
         }
         let peers: Vec<_> = peers.into_iter().filter(|peer| !self.state.is_us(*peer)).collect();
         if let Some(turn) = self.state.dht.announcing.turns.get_mut(&torrent) {
-            turn.found += peers.len();
+            turn.found = turn.found.saturating_add(u32::try_from(peers.len()).unwrap_or(u32::MAX));
         }
         let name = self.state.torrent(torrent).map_or_else(String::new, |t| t.name().to_owned());
         let num_peers = u32::try_from(peers.len()).unwrap_or(u32::MAX);

@@ -10,10 +10,10 @@ use super::torrent::words;
 use super::{NO, YES, host_functions, yes_if};
 use crate::alert::{AlertKind, CustomAlert, describe as describe_error};
 use crate::command::AddTorrentError;
+use crate::engine::adding::read_params;
 use crate::engine::bans::bencode_bans;
 use crate::engine::plugins::Mail;
 use crate::engine::step::Step;
-use crate::engine::torrents::read_params;
 use crate::wire::EntryTree;
 
 /// Dictionaries that may be open at a time. A plugin that begins more than that in one turn gives none of them back.

@@ -10,7 +10,7 @@ use rand::{Rng, RngExt};
 
 use super::super::availability::{Order, Place, Priority, Stage};
 use super::super::blocks::MAX_COPIES;
-use super::{PickOptions, Picked, Picker};
+use super::{Choice, PickOptions, Picked, Picker};
 use crate::metainfo::{BlockSpan, PieceIndex};
 use crate::peer::Bitfield;
 
@@ -57,7 +57,7 @@ impl<P: Copy + Eq + Hash + Debug> Picker<P> {
         }
         let fresh = out.len() - before;
         if let Some(last) = out[before..].last() {
-            self.current.insert(peer, last.piece);
+            self.choice().current.insert(peer, last.piece);
         }
         if endgame && out.len() < asking.goal {
             self.take_copies(&asking, rng, out);
@@ -76,7 +76,7 @@ impl<P: Copy + Eq + Hash + Debug> Picker<P> {
     /// From the piece that the peer is on, and from those that the options name.
     fn take_listed(&mut self, asking: &Asking<'_, P>, out: &mut Vec<BlockSpan>) {
         let only = asking.options.only;
-        let current = self.current.get(&asking.peer).copied();
+        let current = self.choice.as_ref().and_then(|choice| choice.current.get(&asking.peer)).copied();
         if let Some(piece) = current.filter(|piece| only.is_none_or(|only| only.contains(piece))) {
             self.take(piece, asking, out);
         }
@@ -90,13 +90,12 @@ impl<P: Copy + Eq + Hash + Debug> Picker<P> {
 
     /// From all pieces, best first.
     fn take_ranked(&mut self, asking: &Asking<'_, P>, rng: &mut impl Rng, out: &mut Vec<BlockSpan>) {
-        self.ranked();
-        let mut chosen = std::mem::take(&mut self.chosen);
+        let mut chosen = std::mem::take(&mut self.choice().chosen);
         self.choose(asking, asking.goal - out.len(), rng, &mut chosen);
         for piece in chosen.drain(..) {
             self.take(piece, asking, out);
         }
-        self.chosen = chosen;
+        self.choice().chosen = chosen;
     }
 
     /// Appends the best pieces, until they have `missing` free blocks together.
@@ -107,7 +106,7 @@ impl<P: Copy + Eq + Hash + Debug> Picker<P> {
         rng: &mut impl Rng,
         chosen: &mut Vec<PieceIndex>,
     ) {
-        let Some(availability) = &self.availability else { return };
+        let Some(Choice { availability, .. }) = self.choice.as_deref() else { return };
         let start = if self.sequential { 0 } else { rng.random_range(0..self.geometry.num_pieces()) };
         let by_number = self.sequential || self.num_have() < self.initial_picker_threshold;
         let order = if by_number { Order::ByNumber } else { Order::RarestFirst };

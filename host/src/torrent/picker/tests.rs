@@ -55,7 +55,7 @@ impl Picker<u32> {
 
     fn check(&self) {
         let mut ranked = self.clone();
-        let availability = ranked.ranked();
+        let availability = &ranked.choice().availability;
         availability.check();
         let mut bytes_left = 0;
         for piece in self.geometry.pieces() {
