@@ -6,16 +6,16 @@ use std::time::Instant;
 
 use super::state::Lookup;
 use super::{Engine, LookupToken};
-use crate::wire::tracker::udp;
+use crate::wire::Protocol;
 
 impl Engine {
-    /// A datagram came. The protocols on the port are told apart by how each begins.
+    /// A datagram came. Those of uTP belong to whoever moves bytes, and are not looked at here.
     pub fn datagram(&mut self, from: SocketAddr, payload: &[u8], now: Instant) {
         self.state.now = self.state.now.max(now);
-        if let Some(transaction) = udp::transaction(payload) {
-            self.on_tracker_packet(from, transaction, payload);
-        } else if super::dht::is_dht(payload) {
-            self.on_dht_datagram(from, payload);
+        match Protocol::of(payload) {
+            Some(Protocol::Tracker { transaction }) => self.on_tracker_packet(from, transaction, payload),
+            Some(Protocol::Dht) => self.on_dht_datagram(from, payload),
+            Some(Protocol::Utp { .. }) | None => {}
         }
         self.end_turn();
     }

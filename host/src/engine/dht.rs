@@ -28,7 +28,7 @@ use crate::alert::AlertKind;
 use crate::dht::{Config, Event, Node, Question, Saved};
 use crate::settings::Settings;
 use crate::wire::krpc::{NodeId, NodeInfo};
-use crate::wire::{EntryTree, Message, Reserved, krpc};
+use crate::wire::{EntryTree, Message, Reserved};
 
 /// The nodes of a session, and what they do for it.
 #[derive(Default)]
@@ -282,11 +282,6 @@ impl State {
         let metainfo = self.torrent(torrent).and_then(|t| t.description.metainfo());
         metainfo.is_some_and(crate::metainfo::Metainfo::private)
     }
-}
-
-/// Whether a datagram is for the DHT.
-pub(super) fn is_dht(payload: &[u8]) -> bool {
-    krpc::is_krpc(payload)
 }
 
 fn config(settings: &Settings) -> Config {

@@ -6,6 +6,7 @@
 pub mod bencode;
 mod block;
 pub mod compact;
+mod datagram;
 mod decoder;
 mod entry;
 mod extended;
@@ -17,6 +18,7 @@ mod message;
 pub mod tracker;
 
 pub use block::{BlockBuf, BlockPool};
+pub use datagram::Protocol;
 pub use decoder::{DecodeError, Decoder, Event, MAX_MESSAGE, TARGETS};
 pub use entry::{EntryError, EntryId, EntryKind, EntryTree};
 pub use extended::ExtensionHandshake;
