@@ -124,7 +124,7 @@ alerts! {
     /// A peer broke the protocol.
     PeerError = 22, "peer_error", PEER { torrent: TorrentHandle, peer: PeerHandle, address: SocketAddr, error: ErrorCode } => "{address}: {error}";
     /// A connection was made.
-    PeerConnect = 23, "peer_connect", CONNECT { torrent: TorrentHandle, peer: PeerHandle, address: SocketAddr, incoming: bool } => "{address}: connected (incoming: {incoming})";
+    PeerConnect = 23, "peer_connect", CONNECT { torrent: TorrentHandle, peer: PeerHandle, address: SocketAddr, incoming: bool, socket_type: String } => "{address}: connected by {socket_type} (incoming: {incoming})";
     /// A connection ended.
     PeerDisconnected = 24, "peer_disconnected", CONNECT { torrent: TorrentHandle, peer: PeerHandle, address: SocketAddr, error: ErrorCode } => "{address}: disconnected: {error}";
     /// All wanted pieces are there.

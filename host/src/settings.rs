@@ -139,6 +139,15 @@ settings! {
     allow_multiple_connections_per_ip: bool = false;
     /// Whether a connection is closed once neither side can want anything of the other.
     close_redundant_connections: bool = true;
+    /// Whether peers are connected to by uTP (BEP 29): where TCP is allowed as well by both at once, and by the one that stands
+    /// first. libtorrent tries uTP alone at first. Never through a proxy.
+    enable_outgoing_utp: bool = true;
+    /// Whether peers that connect to us by uTP are let in.
+    enable_incoming_utp: bool = true;
+    /// Whether peers are connected to by TCP.
+    enable_outgoing_tcp: bool = true;
+    /// Whether peers that connect to us by TCP are let in.
+    enable_incoming_tcp: bool = true;
 
     /// The most that is received from all peers together, protocol included, in B/s; 0 is no limit. It holds for peers on the
     /// local network too, which libtorrent exempts by its default peer classes.

@@ -8,6 +8,7 @@ use pilotfish::command::{AddTorrent, Command, PluginSource, Ticket, TorrentExten
 use pilotfish::engine::{Engine, EngineConfig, Input, Output};
 use pilotfish::job::{DiskDone, DiskJob, MetadataError};
 use pilotfish::metainfo::Magnet;
+use pilotfish::peer::Transport;
 use pilotfish::session::default_extensions;
 use pilotfish::settings::Settings;
 use pilotfish::wire::{Handshake, Message, Reserved};
@@ -190,7 +191,7 @@ impl Stage {
         let [high, low] = self.callers.to_be_bytes();
         let first = if self.rng.random() { 10 } else { 80 };
         let (remote, local) = (([first, 1, high, low], 6881).into(), ([10, 0, 0, 1], 6881).into());
-        let Some(handle) = self.engine.accept(remote, local, self.now) else { return };
+        let Some(handle) = self.engine.accept(remote, local, Transport::Tcp, self.now) else { return };
         let reads = self.rng.random_bool(0.7);
         self.peers.push(Peer { handle, ids: Vec::new(), reads, sent: Vec::new() });
         let reserved = Reserved([0, 0, 0, 0, 0, 0x10, 0, 0x04]);

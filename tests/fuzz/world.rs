@@ -14,7 +14,7 @@ use pilotfish::command::{
     AddTorrent, Answer, Command, PluginSource, SaveResumeFlags, Ticket, TorrentExtension, TorrentStatus,
 };
 use pilotfish::engine::{Engine, EngineConfig, Input, Output, SocketOperation};
-use pilotfish::peer::as_piece;
+use pilotfish::peer::{Transport, as_piece};
 use pilotfish::settings::Settings;
 use pilotfish_plugin::{AlertCategory, PeerHandle, PeerSource, PieceIndex, TorrentBox, TorrentHandle};
 use pilotfish_tests::sim::{Content, Disk, Outcome, Visit};
@@ -334,7 +334,7 @@ impl World {
     }
 
     fn accept(&mut self, address: SocketAddr, remote: Remote) {
-        let Some(peer) = self.engine.accept(address, local(), self.now) else { return };
+        let Some(peer) = self.engine.accept(address, local(), Transport::Tcp, self.now) else { return };
         let link = Link { remote: Some(remote), dirty: false };
         assert!(self.links.insert(peer.into_raw(), link).is_none(), "a handle is used twice");
         self.settle();
@@ -352,7 +352,7 @@ impl World {
         if let Some(link) = self.links.get_mut(&peer.into_raw()) {
             link.remote = Some(remote);
         }
-        self.handle(Input::Connected { peer, local: local() });
+        self.handle(Input::Connected { peer, local: local(), transport: Transport::Tcp });
     }
 
     /// A tracker answers, or somebody in its name, or its name is looked up.
@@ -392,7 +392,7 @@ impl World {
         };
         match self.rng.random_range(0..4) {
             0 => self.handle(Input::Written { peer, len: 10 }),
-            1 => self.handle(Input::Connected { peer, local: local() }),
+            1 => self.handle(Input::Connected { peer, local: local(), transport: Transport::Tcp }),
             2 => self.handle(Input::Failed { peer, operation: SocketOperation::Read, error: None }),
             _ => self.handle(Input::Wake),
         }

@@ -17,8 +17,8 @@ use pilotfish::command::PluginSource;
 use pilotfish::command::{AddTorrent, Answer, Command, Ticket};
 use pilotfish::engine::{Engine, EngineConfig, Input, Output};
 use pilotfish::metainfo::{CreateOptions, Creator, Magnet, Metainfo};
-use pilotfish::peer::LT_DONTHAVE;
 use pilotfish::peer::mse::{self, Methods, Terms};
+use pilotfish::peer::{LT_DONTHAVE, Transport};
 use pilotfish::plugins::PluginLibrary;
 use pilotfish::settings::Settings;
 use pilotfish::wire::{Handshake, Message, RawRequest, Reserved};
@@ -346,7 +346,9 @@ impl Tour {
     fn incoming(&mut self, number: u8, torrent: &Metainfo, reserved: Reserved) -> PeerHandle {
         let (remote, local) =
             (SocketAddr::new(peer_address(number), 40_000), SocketAddr::new(peer_address(100), 6881));
-        let Some(peer) = self.engine.accept(remote, local, self.now) else { return PeerHandle::INVALID };
+        let Some(peer) = self.engine.accept(remote, local, Transport::Tcp, self.now) else {
+            return PeerHandle::INVALID;
+        };
         self.remotes.insert(peer, Remote::default());
         self.settle();
         self.shake_hands(peer, number, torrent, reserved);
@@ -357,7 +359,7 @@ impl Tour {
     fn encrypted(&mut self, number: u8, torrent: &Metainfo) {
         let (remote, local) =
             (SocketAddr::new(peer_address(number), 40_000), SocketAddr::new(peer_address(100), 6881));
-        let Some(peer) = self.engine.accept(remote, local, self.now) else { return };
+        let Some(peer) = self.engine.accept(remote, local, Transport::Tcp, self.now) else { return };
         self.remotes.insert(peer, Remote::encrypting());
         let (info_hash, peer_id) = (torrent.info_hashes().truncated(), [number; 20]);
         let hello = Handshake { reserved: Reserved::FAST, info_hash, peer_id }.encode().to_vec();
@@ -377,7 +379,11 @@ impl Tour {
         };
         let (peer, _) = self.connecting.remove(place);
         self.remotes.insert(peer, Remote::default());
-        self.handle(Input::Connected { peer, local: SocketAddr::new(peer_address(100), 50_000) });
+        self.handle(Input::Connected {
+            peer,
+            local: SocketAddr::new(peer_address(100), 50_000),
+            transport: Transport::Tcp,
+        });
         self.shake_hands(peer, 1, torrent, Reserved::FAST | Reserved::EXTENSIONS);
         self.extended(peer);
         peer

@@ -8,8 +8,9 @@ use std::time::{Duration, Instant};
 
 use pilotfish::alert::AlertKind;
 use pilotfish::command::{AddTorrent, Answer, Command, PluginSource, Ticket};
-use pilotfish::engine::{Engine, EngineConfig, Input, Output, SocketOperation};
+use pilotfish::engine::{Dial, Engine, EngineConfig, Input, Output, SocketOperation};
 use pilotfish::job::{DiskDone, DiskError, DiskJob, StorageId};
+use pilotfish::peer::Transport;
 use pilotfish::settings::Settings;
 use pilotfish::wire::{Decoder, Event, Handshake, MAX_MESSAGE, Message, RawRequest, Reserved};
 use pilotfish_plugin::{
@@ -23,6 +24,8 @@ pub(crate) struct Alone {
     pub(crate) now: Instant,
     /// Whom it called.
     pub(crate) calls: Vec<(PeerHandle, SocketAddr)>,
+    /// By what it called each of them.
+    pub(crate) dials: Vec<(SocketAddr, Dial)>,
     pub(crate) closed: Vec<PeerHandle>,
     pub(crate) sent: HashMap<PeerHandle, Vec<u8>>,
     pub(crate) jobs: Vec<DiskJob>,
@@ -45,8 +48,8 @@ impl Alone {
         };
         let engine = Engine::new(config, now);
         let (calls, closed, jobs, answers) = Default::default();
-        let (alerts, full, reads) = Default::default();
-        Self { engine, now, calls, closed, sent: HashMap::new(), jobs, answers, alerts, full, reads }
+        let (alerts, full, reads, dials) = Default::default();
+        Self { engine, now, calls, dials, closed, sent: HashMap::new(), jobs, answers, alerts, full, reads }
     }
 
     pub(crate) fn plug(&mut self, plugin: impl FnOnce() -> SessionBox + Send + 'static) {
@@ -64,7 +67,10 @@ impl Alone {
     pub(crate) fn settle(&mut self) {
         while let Some(output) = self.engine.poll_output() {
             match output {
-                Output::Connect { peer, address, .. } => self.calls.push((peer, address)),
+                Output::Connect { peer, address, dial, .. } => {
+                    self.calls.push((peer, address));
+                    self.dials.push((address, dial));
+                }
                 Output::Close(peer) => self.closed.push(peer),
                 Output::Disk(job) => self.jobs.push(job),
                 Output::Answer(_, answer) => self.answers.push(answer),
@@ -150,7 +156,7 @@ impl Alone {
     /// A peer called, and has said its handshake.
     pub(crate) fn called_by(&mut self, content: &Content, number: u8) -> PeerHandle {
         let (remote, local) = (address(number), address(0));
-        let peer = self.engine.accept(remote, local, self.now).unwrap();
+        let peer = self.engine.accept(remote, local, Transport::Tcp, self.now).unwrap();
         self.say(peer, &handshake(content, number));
         peer
     }
@@ -233,7 +239,7 @@ fn a_peer_that_was_reached_has_its_earlier_failures_forgiven() {
             alone.refuse(peer);
         }
         let peer = alone.next_call();
-        alone.handle(Input::Connected { peer, local: address(0) });
+        alone.handle(Input::Connected { peer, local: address(0), transport: Transport::Tcp });
         alone.say(peer, &handshake(&content, 1));
         alone.hang_up(peer);
     }
@@ -314,7 +320,7 @@ fn nothing_goes_out_before_the_handshake() {
     let torrent = alone.add(&content);
     alone.offer(torrent, address(1));
     let (peer, _) = alone.calls[0];
-    alone.handle(Input::Connected { peer, local: address(0) });
+    alone.handle(Input::Connected { peer, local: address(0), transport: Transport::Tcp });
     assert_eq!(alone.sent[&peer].len(), 68);
 }
 
@@ -414,7 +420,7 @@ fn who_has_everything_still_calls_those_who_may_not() {
     alone.handle(Input::Disk(DiskDone::CheckFinished { storage, result: Ok(()) }));
     alone.offer(torrent, address(1));
     let (peer, _) = alone.calls[0];
-    alone.handle(Input::Connected { peer, local: address(0) });
+    alone.handle(Input::Connected { peer, local: address(0), transport: Transport::Tcp });
     alone.say(peer, &handshake(&content, 1));
     alone.tell(peer, &[Message::HaveAll]);
     // Neither is of use to the other, and will not be.

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use pilotfish::alert::AlertKind;
 use pilotfish::command::{Command, TorrentLimit};
-use pilotfish::peer::peer_priority;
+use pilotfish::peer::{Transport, peer_priority};
 use pilotfish::settings::Settings;
 use pilotfish_plugin::{ErrorCode, TorrentHandle};
 use pilotfish_tests::sim::{Content, Log, NodeId, Probe, Sim, talkative};
@@ -126,8 +126,9 @@ fn a_limit_that_is_lowered_closes_the_connections_of_lowest_priority() {
 #[test]
 fn no_more_come_in_than_the_limit_and_the_slack() {
     let mut alone = Alone::new(Settings { connections_limit: 3, connections_slack: 2, ..talkative() });
-    let accepted =
-        (1..9).filter(|number| alone.engine.accept(address(*number), address(0), alone.now).is_some());
+    let accepted = (1..9).filter(|number| {
+        alone.engine.accept(address(*number), address(0), Transport::Tcp, alone.now).is_some()
+    });
     assert_eq!(accepted.count(), 5);
 }
 

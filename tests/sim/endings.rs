@@ -7,6 +7,7 @@ use std::time::Duration;
 use pilotfish::alert::AlertKind;
 use pilotfish::command::{Command, Ticket};
 use pilotfish::engine::{Input, SocketOperation};
+use pilotfish::peer::Transport;
 use pilotfish::wire::{Message, RawRequest};
 use pilotfish_plugin::{AlertCategory, CustomAlert, ErrorCode, Operation, PeerHandle, Session, Severity};
 use pilotfish_tests::sim::{Content, Probe};
@@ -190,7 +191,7 @@ fn a_handshake_that_takes_too_long_is_ended_without_asking() {
     let mut strangers = Strangers::of_leech(content(), Probe::new().peer("can_disconnect", |_| true));
     strangers.alone.offer(strangers.torrent, address(1));
     let peer = strangers.alone.next_call();
-    strangers.alone.handle(Input::Connected { peer, local: address(0) });
+    strangers.alone.handle(Input::Connected { peer, local: address(0), transport: Transport::Tcp });
     strangers.heard();
     strangers.alone.run_for(Duration::from_secs(60));
     assert_eq!(strangers.heard(), ["peer.on_disconnect timed out: no handshake"]);

@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use pilotfish::engine::Input;
+use pilotfish::peer::Transport;
 use pilotfish::peer::mse::{Agreement, Handshake, Method, Methods, Terms};
 use pilotfish::settings::{EncPolicy, Settings};
 use pilotfish::wire;
@@ -95,7 +96,7 @@ fn a_silent_peer_is_greeted_otherwise_the_next_time() {
 }
 
 fn connect(alone: &mut Alone, peer: PeerHandle) {
-    alone.handle(Input::Connected { peer, local: address(0) });
+    alone.handle(Input::Connected { peer, local: address(0), transport: Transport::Tcp });
 }
 
 /// A peer of the test's own that encrypts.
@@ -136,7 +137,7 @@ fn call(alone: &mut Alone, number: u8, asks_for: &Content, initial: Vec<u8>) -> 
     let (mut rng, mut first) = (StdRng::seed_from_u64(number.into()), Vec::new());
     let ours = Handshake::initiate(info_hash, BOTH, initial, &mut rng, &mut first);
     let mut stranger = Stranger::new(ours, asks_for);
-    let peer = alone.engine.accept(address(number), address(0), alone.now).unwrap();
+    let peer = alone.engine.accept(address(number), address(0), Transport::Tcp, alone.now).unwrap();
     alone.say(peer, &first);
     stranger.listen(alone, peer);
     (peer, stranger)
@@ -198,8 +199,9 @@ fn strangers_who_make_no_sense_are_not_listened_to_for_long() {
     let mut rng = StdRng::seed_from_u64(433);
     let mut garbage = vec![0; 2_000];
     rng.fill_bytes(&mut garbage);
-    let accept =
-        |alone: &mut Alone, number| alone.engine.accept(address(number), address(0), alone.now).unwrap();
+    let accept = |alone: &mut Alone, number| {
+        alone.engine.accept(address(number), address(0), Transport::Tcp, alone.now).unwrap()
+    };
     // A key, and no end of the pad.
     let peer = accept(&mut alone, 1);
     alone.say(peer, &garbage[..700]);
@@ -251,13 +253,13 @@ fn a_handshake_in_clear_is_known_by_its_beginning_however_short() {
     let content = Content::random(444, 10_000, 16_384);
     let mut alone = Alone::new(talkative());
     alone.add(&content);
-    let peer = alone.engine.accept(address(1), address(0), alone.now).unwrap();
+    let peer = alone.engine.accept(address(1), address(0), Transport::Tcp, alone.now).unwrap();
     for byte in handshake(&content, 1) {
         alone.say(peer, &[byte]);
     }
     assert!(alone.sent[&peer].starts_with(b"\x13BitTorrent protocol"));
     // A name that only begins like the right one is a key, as far as anyone can tell.
-    let peer = alone.engine.accept(address(2), address(0), alone.now).unwrap();
+    let peer = alone.engine.accept(address(2), address(0), Transport::Tcp, alone.now).unwrap();
     alone.say(peer, b"\x13BitTorrent protocox");
     alone.say(peer, &[7; 76]);
     assert!(alone.sent[&peer].len() >= 96);

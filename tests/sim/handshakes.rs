@@ -3,6 +3,7 @@
 use std::sync::{Arc, Mutex};
 
 use pilotfish::engine::Input;
+use pilotfish::peer::Transport;
 use pilotfish::wire::{ExtensionHandshake, Message};
 use pilotfish_plugin::{
     Dict, Entry, ErrorCode, Operation, PeerBox, PeerContext, PeerPlugin, Severity, hooks,
@@ -112,7 +113,7 @@ fn a_later_plugin_finds_and_overwrites_what_an_earlier_one_wrote_into_our_handsh
     let mut strangers = Strangers::of_leech(content(), probe);
     strangers.alone.offer(strangers.torrent, address(1));
     let peer = strangers.alone.next_call();
-    strangers.alone.handle(Input::Connected { peer, local: address(0) });
+    strangers.alone.handle(Input::Connected { peer, local: address(0), transport: Transport::Tcp });
     strangers.alone.say(peer, &crate::alone::handshake(&content(), 1));
     let notes = notes.lock().unwrap();
     assert!(notes[0].starts_with("first found Pilotfish"), "{notes:?}");

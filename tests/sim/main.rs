@@ -44,5 +44,6 @@ mod torrent_hooks;
 mod trackers;
 mod trackers_udp;
 mod transfer;
+mod transports;
 mod unknown_torrents;
 mod web_seeds;

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use pilotfish::alert::AlertKind;
 use pilotfish::command::{AddTorrent, Command, TorrentExtension};
+use pilotfish::peer::Transport;
 use pilotfish::plugins::builtin::create_ut_pex_plugin;
 use pilotfish::settings::Settings;
 use pilotfish::wire::Message;
@@ -267,7 +268,8 @@ fn addresses_of_a_private_network_are_taken_from_those_alone_who_are_there() {
             true => ([10, 9, 0, number], 6881).into(),
             false => ([30, 9, 0, number], 6881).into(),
         };
-        let peer = alone.engine.accept(remote, ([10, 9, 0, 0], 6881).into(), alone.now).unwrap();
+        let peer =
+            alone.engine.accept(remote, ([10, 9, 0, 0], 6881).into(), Transport::Tcp, alone.now).unwrap();
         alone.say(peer, &crate::alone::handshake(&content(610), number));
         alone.tell(peer, &[extended(0, b"d1:md6:ut_pexi5eee"), Message::HaveNone]);
         alone.tell(peer, &[extended(10, b"d5:added12:\x0a\x00\x00\x63\x1a\xe1\x14\x00\x00\x63\x1a\xe1e")]);

@@ -3,6 +3,7 @@
 use pilotfish::command::{AddTorrent, Answer, Command, Ticket};
 use pilotfish::engine::Input;
 use pilotfish::job::{DiskDone, DiskJob};
+use pilotfish::peer::Transport;
 use pilotfish::wire::{Handshake, Message, RawRequest, Reserved};
 use pilotfish_plugin::{PeerHandle, TorrentHandle};
 use pilotfish_tests::sim::{Content, Log, Probe, talkative};
@@ -46,7 +47,8 @@ impl Strangers {
 
     /// A peer calls, and says its handshake; nothing that came before is in the log any more.
     pub(crate) fn call(&mut self, number: u8, reserved: Reserved) -> PeerHandle {
-        let peer = self.alone.engine.accept(address(number), address(0), self.alone.now).unwrap();
+        let peer =
+            self.alone.engine.accept(address(number), address(0), Transport::Tcp, self.alone.now).unwrap();
         self.log.lock().unwrap().clear();
         let info_hash = self.content.metainfo.info_hashes().truncated();
         self.alone.say(peer, &Handshake { reserved, info_hash, peer_id: [number; 20] }.encode());

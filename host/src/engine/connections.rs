@@ -10,11 +10,11 @@ use pilotfish_plugin::{
 
 use super::Engine;
 use super::input::SocketOperation;
-use super::output::Output;
+use super::output::{Dial, Output};
 use super::state::{SessionPhase, State};
 use crate::alert::AlertKind;
 use crate::peer::mse::Greeting;
-use crate::peer::{Closing, Connection, Direction, Phase};
+use crate::peer::{Closing, Connection, Direction, Phase, Transport};
 use crate::torrent::{Added, Refusal as Reason};
 use crate::wire::Handshake;
 
@@ -28,17 +28,19 @@ pub(super) fn is_untracked(sources: PeerSource) -> bool {
 
 impl Engine {
     /// A peer connected to us. Nothing is known of it but its address.
-    pub(super) fn on_accept(&mut self, remote: SocketAddr, local: SocketAddr) -> Option<PeerHandle> {
+    pub(super) fn on_accept(
+        &mut self,
+        remote: SocketAddr,
+        local: SocketAddr,
+        transport: Transport,
+    ) -> Option<PeerHandle> {
         let state = &mut self.state;
-        if state.blocks(TorrentHandle::INVALID, remote) {
-            return None;
-        }
-        let unwelcome = state.is_overcrowded() || state.bans.contains(remote.ip());
-        if state.phase != SessionPhase::Running || unwelcome {
+        if !state.welcomes(remote, transport) {
             return None;
         }
         let mut connection = Connection::new(remote, false, state.request_limits(), state.now);
         connection.local = Some(local);
+        connection.transport = transport;
         let peer = state.insert_peer(connection);
         state.apply_rate_limits(peer);
         Some(peer)
@@ -63,6 +65,7 @@ impl Engine {
 
     fn connect(&mut self, torrent: TorrentHandle, address: SocketAddr) {
         let state = &mut self.state;
+        let Some(dial) = state.dial(torrent, address) else { return };
         let mut connection = Connection::new(address, true, state.request_limits(), state.now);
         connection.torrent = Some(torrent);
         let peer = state.insert_peer(connection);
@@ -74,18 +77,19 @@ impl Engine {
             self.state.disconnect(peer, ErrorCode::PLUGIN_PANICKED, Operation::UNKNOWN, Severity::NORMAL);
         }
         if self.open_peer(peer).is_some() {
-            self.state.outputs.push_back(Output::Connect { peer, address, tls: None });
+            self.state.outputs.push_back(Output::Connect { peer, address, dial, tls: None });
         }
     }
 
     /// An outgoing connection is up: plugins first, then our handshake.
-    pub(super) fn on_connected(&mut self, peer: PeerHandle, local: SocketAddr) {
+    pub(super) fn on_connected(&mut self, peer: PeerHandle, local: SocketAddr, transport: Transport) {
         let now = self.state.now;
         let Some(connection) = self.open_peer(peer) else { return };
         if connection.web.is_some() {
             return self.on_web_connected(peer, local);
         }
         connection.local = Some(local);
+        connection.transport = transport;
         connection.phase = Phase::Handshaking;
         connection.last_received = now;
         if connection.remote == local {
@@ -95,6 +99,11 @@ impl Engine {
                 Operation::BITTORRENT,
                 Severity::FAILURE,
             );
+        }
+        if transport == Transport::Utp
+            && let Some((connection, t)) = self.state.pair(peer)
+        {
+            t.candidates.set_speaks_utp(connection.known_as);
         }
         self.state.apply_rate_limits(peer);
         self.tell_peer(peer, PeerHooks::on_connected, |p, cx| p.on_connected(cx));
@@ -224,6 +233,9 @@ impl Engine {
         if added == Added::New && said.contains(PexFlags::SEED) {
             t.candidates.set_seed(address, true);
         }
+        if said.contains(PexFlags::UTP) && !matches!(added, Added::Refused(_)) {
+            t.candidates.set_speaks_utp(address);
+        }
         let sources = t.candidates.known(address).map_or(source, |known| known.sources);
         self.tell_torrent(torrent, TorrentHooks::on_add_peer, |p, cx| {
             p.on_add_peer(cx, address.into(), source, sources, flags, refusal)
@@ -233,9 +245,45 @@ impl Engine {
 }
 
 impl State {
+    /// Whether a peer may connect to us, as far as its address tells.
+    pub(super) fn welcomes(&mut self, remote: SocketAddr, transport: Transport) -> bool {
+        if self.blocks(TorrentHandle::INVALID, remote) {
+            return false;
+        }
+        let enabled = match transport {
+            Transport::Tcp => self.settings.enable_incoming_tcp,
+            Transport::Utp => self.settings.enable_incoming_utp,
+        };
+        let unwelcome = self.is_overcrowded() || self.bans.contains(remote.ip());
+        self.phase == SessionPhase::Running && enabled && !unwelcome
+    }
+
+    /// Whether peers are connected to by TCP, and by uTP. A proxy connects by TCP, and what went past it would tell who we
+    /// are.
+    fn dials_by(&self) -> (bool, bool) {
+        let utp = self.settings.enable_outgoing_utp && self.peer_proxy().is_none();
+        (self.settings.enable_outgoing_tcp, utp)
+    }
+
+    /// How a peer may be connected to. `None`: not at all.
+    fn dial(&self, torrent: TorrentHandle, address: SocketAddr) -> Option<Dial> {
+        match self.dials_by() {
+            (false, false) => None,
+            (true, false) => Some(Dial::Tcp),
+            (false, true) => Some(Dial::Utp),
+            (true, true) => {
+                let known = self.torrent(torrent).and_then(|t| t.candidates.known(address));
+                Some(Dial::Race { speaks_utp: known.is_some_and(|known| known.speaks_utp) })
+            }
+        }
+    }
+
     /// The next peer to be tried, if one may be.
     fn next_candidate(&mut self, torrent: TorrentHandle) -> Option<SocketAddr> {
         if self.phase != SessionPhase::Running || self.is_full(torrent) || self.connects_left == 0 {
+            return None;
+        }
+        if self.dials_by() == (false, false) {
             return None;
         }
         let (now, filter) = (self.now, self.ip_filter.clone());
@@ -257,7 +305,8 @@ impl State {
         let Some(connection) = self.peer(peer) else { return };
         let (address, incoming, torrent) = (connection.remote, !connection.outgoing, connection.torrent);
         if let Some(torrent) = torrent {
-            self.alert(AlertKind::PeerConnect { torrent, peer, address, incoming });
+            let socket_type = connection.transport.name().to_owned();
+            self.alert(AlertKind::PeerConnect { torrent, peer, address, incoming, socket_type });
         }
     }
 

@@ -9,6 +9,7 @@ use pilotfish_plugin::PeerHandle;
 use super::{FetchToken, LookupToken};
 use crate::command::Command;
 use crate::job::DiskDone;
+use crate::peer::Transport;
 
 /// What is done with a socket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -69,6 +70,8 @@ pub enum Input {
         peer: PeerHandle,
         /// Our address on it.
         local: SocketAddr,
+        /// What it goes by.
+        transport: Transport,
     },
     /// The socket took this many bytes of [`Engine::transmit`](super::Engine::transmit).
     Written {

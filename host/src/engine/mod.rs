@@ -78,11 +78,12 @@ use std::time::Instant;
 use pilotfish_plugin::{AlertCategory, PeerHandle};
 
 pub use input::{FetchError, Fetched, Input, SocketOperation};
-pub use output::{FetchRequest, FetchToken, LookupToken, Output, Proxy, Tls};
+pub use output::{Dial, FetchRequest, FetchToken, LookupToken, Output, Proxy, Tls};
 pub use state::EngineConfig;
 
 use crate::alert::Alert;
-use crate::peer::{Connection, Direction, Phase};
+use crate::peer::{Connection, Direction, Phase, Transport};
+use crate::settings::Settings;
 use crate::wire::TARGETS;
 use plugins::Chains;
 use state::{SessionPhase, State};
@@ -122,7 +123,7 @@ impl Engine {
             Input::Wake => self.deliver_messages(),
             Input::Listening(address) => self.on_listening(address),
             Input::ListenFailed { address, error } => self.on_listen_failed(address, &error),
-            Input::Connected { peer, local } => self.on_connected(peer, local),
+            Input::Connected { peer, local, transport } => self.on_connected(peer, local, transport),
             Input::Written { peer, len } => self.on_written(peer, len),
             Input::Failed { peer, operation, error } => self.on_failed(peer, operation, error.as_ref()),
             Input::Resolved { lookup, addresses } => self.on_resolved(lookup, addresses),
@@ -144,9 +145,22 @@ impl Engine {
     }
 
     /// A peer connected to us. `None`: it is not wanted, and the socket is to be closed.
-    pub fn accept(&mut self, remote: SocketAddr, local: SocketAddr, now: Instant) -> Option<PeerHandle> {
+    pub fn accept(
+        &mut self,
+        remote: SocketAddr,
+        local: SocketAddr,
+        transport: Transport,
+        now: Instant,
+    ) -> Option<PeerHandle> {
         self.state.now = self.state.now.max(now);
-        self.on_accept(remote, local)
+        self.on_accept(remote, local, transport)
+    }
+
+    /// Whether a peer that is about to connect to us is wanted, as far as its address tells. One that is not need not be
+    /// answered.
+    pub fn welcomes(&mut self, remote: SocketAddr, transport: Transport, now: Instant) -> bool {
+        self.state.now = self.state.now.max(now);
+        self.state.welcomes(remote, transport)
     }
 
     /// Where the next bytes of a connection belong: in place first, then `scratch`. `None` if it is gone.
@@ -217,6 +231,11 @@ impl Engine {
     /// The setting `alert_mask`.
     pub fn alert_mask(&self) -> AlertCategory {
         self.state.settings.alert_mask
+    }
+
+    /// The settings as they are now.
+    pub fn settings(&self) -> &Settings {
+        &self.state.settings
     }
 
     /// Through whom connections to peers are made, if not directly.

@@ -49,6 +49,20 @@ pub struct Proxy {
     pub looks_up: bool,
 }
 
+/// How a connection may be made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Dial {
+    /// By TCP.
+    Tcp,
+    /// By uTP (BEP 29).
+    Utp,
+    /// By both at once: the one that stands first is taken, and nothing is ever sent on the other.
+    Race {
+        /// Whether the peer is known to speak uTP: then it is worth waiting for if TCP fails.
+        speaks_utp: bool,
+    },
+}
+
 /// A connection is to be encrypted by TLS.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Tls {
@@ -67,6 +81,8 @@ pub enum Output {
         peer: PeerHandle,
         /// Whom to.
         address: SocketAddr,
+        /// By what.
+        dial: Dial,
         /// What it is encrypted by: the connection is up when that has been agreed on. `None` for all but some web seeds.
         tls: Option<Tls>,
     },

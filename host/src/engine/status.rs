@@ -6,8 +6,8 @@ use pilotfish_plugin::{PeerHandle, PeerInfo, TorrentHandle};
 
 use super::state::State;
 use crate::command::TorrentStatus;
-use crate::peer::Direction;
 use crate::peer::mse::Method;
+use crate::peer::{Direction, Transport};
 use crate::settings::{SettingError, Settings};
 use crate::torrent::CandidateLimits;
 use crate::wire::EntryTree;
@@ -189,8 +189,12 @@ impl State {
             Some(Method::Rc4) => PeerInfo::RC4_ENCRYPTED.cast_unsigned(),
             Some(Method::Plaintext) => PeerInfo::PLAINTEXT_ENCRYPTED.cast_unsigned(),
         };
+        let socket = match connection.transport {
+            Transport::Tcp => 0,
+            Transport::Utp => PeerInfo::UTP_SOCKET.cast_unsigned(),
+        };
         let bits: u64 = bits.iter().enumerate().filter(|(_, on)| **on).map(|(bit, _)| 1 << bit).sum();
-        bits | encryption
+        bits | encryption | socket
     }
 
     /// Changes a setting, and whatever depends on it.

@@ -15,13 +15,13 @@ use std::time::{Duration, Instant};
 
 use pilotfish_plugin::{PeerHandle, PluginId};
 use rustc_hash::FxHashMap;
-use tokio::net::TcpStream;
 use tokio::sync::Notify;
 use tokio::task::AbortHandle;
 
 pub(crate) use thread::start;
 
 use super::alerts::Subscribers;
+use super::dial::Call;
 use super::http::{self, Fetches};
 use super::lsd::LsdSockets;
 use super::peer_io::{self, Flow, Socket};
@@ -31,7 +31,9 @@ use super::turns::TurnMeter;
 use super::udp::UdpSockets;
 use crate::command::{Answer, PluginSource, Ticket};
 use crate::disk::DiskPool;
-use crate::engine::{Engine, FetchRequest, FetchToken, Input, LookupToken, Output, SocketOperation, Tls};
+use crate::engine::{
+    Dial, Engine, FetchRequest, FetchToken, Input, LookupToken, Output, SocketOperation, Tls,
+};
 use crate::job::{DiskDone, DiskJob, ReadToken, StorageId};
 use crate::metainfo::BlockSpan;
 
@@ -64,7 +66,7 @@ pub(super) struct Driver {
     pub(super) lsd: LsdSockets,
     pub(super) fetches: Fetches,
     /// Which servers are trusted, where that matters.
-    pub(super) trust: Rc<Trust>,
+    trust: Rc<Trust>,
     /// Connections that are to be written to before the turn ends.
     dirty: Vec<PeerHandle>,
     jobs: Vec<DiskJob>,
@@ -189,11 +191,12 @@ impl Driver {
     }
 
     /// A peer connected to us.
-    pub(super) fn accepted(&mut self, stream: TcpStream, remote: SocketAddr) {
-        let socket = Rc::new(Socket::new(stream));
+    pub(super) fn accepted(&mut self, socket: Socket, remote: SocketAddr) {
+        let socket = Rc::new(socket);
         // It may be gone again already.
         let Ok(local) = socket.local() else { return };
-        let Some(peer) = self.engine.accept(remote, local, Instant::now()) else { return };
+        let accepted = self.engine.accept(remote, local, socket.transport(), Instant::now());
+        let Some(peer) = accepted else { return };
         let Some(this) = self.this.upgrade() else { return };
         let task = self.spawn(peer_io::run(this, peer, socket.clone()));
         self.links.insert(peer, Link { task, socket: Some(socket) });
@@ -210,7 +213,7 @@ impl Driver {
             }
         };
         self.links.get_mut(&peer)?.socket = Some(socket.clone());
-        self.handle(Input::Connected { peer, local });
+        self.handle(Input::Connected { peer, local, transport: socket.transport() });
         Some(socket)
     }
 
@@ -282,7 +285,7 @@ impl Driver {
 
     fn carry_out(&mut self, output: Output) {
         match output {
-            Output::Connect { peer, address, tls } => self.connect(peer, address, tls),
+            Output::Connect { peer, address, dial, tls } => self.connect(peer, address, dial, tls),
             Output::Transmit(peer) => self.dirty.push(peer),
             Output::Read(peer) => {
                 if let Some(socket) = self.socket(peer) {
@@ -329,10 +332,11 @@ impl Driver {
         true
     }
 
-    fn connect(&mut self, peer: PeerHandle, address: SocketAddr, tls: Option<Tls>) {
+    fn connect(&mut self, peer: PeerHandle, address: SocketAddr, dial: Dial, tls: Option<Tls>) {
         let Some(this) = self.this.upgrade() else { return };
-        let proxy = self.engine.peer_proxy();
-        let task = self.spawn(peer_io::connect(this, peer, address, proxy, tls));
+        let (through, utp) = (self.engine.peer_proxy(), self.udp.utp(address));
+        let call = Call { address, dial, through, tls, trust: self.trust.clone(), utp };
+        let task = self.spawn(peer_io::connect(this, peer, call));
         self.links.insert(peer, Link { task, socket: None });
     }
 

@@ -10,6 +10,7 @@ use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::TcpListener;
 
 use super::driver::Driver;
+use super::peer_io;
 use super::{lsd, udp};
 use crate::engine::Input;
 
@@ -66,7 +67,8 @@ async fn accept(driver: Rc<RefCell<Driver>>, listener: TcpListener) {
         match listener.accept().await {
             Ok((stream, remote)) => {
                 rest = first;
-                driver.borrow_mut().turn(|turn| turn.accepted(stream, remote));
+                let socket = peer_io::Socket::new(stream);
+                driver.borrow_mut().turn(|turn| turn.accepted(socket, remote));
             }
             Err(error) if is_the_peers(&error) => {}
             Err(_) => {

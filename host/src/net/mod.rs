@@ -17,10 +17,12 @@
 //! |---|---|
 //! | `driver` | a turn: carrying out what the engine asks for; deadlines |
 //! | `driver/thread` | the thread's start and its end |
+//! | `dial` | opening connections: by TCP, by uTP, or by both at once |
 //! | `peer_io` | the bytes of one connection |
 //! | `listener` | accepting connections |
 //! | `tls` | encryption of what comes from web seeds |
 //! | `udp`, `lsd` | datagrams; those of local discovery |
+//! | `utp` | connections made of datagrams (BEP 29) |
 //! | `proxy` | connections that a proxy makes for us |
 //! | `http` | documents that are fetched by HTTP and HTTPS |
 //! | `turns` | how long turns hold the thread |
@@ -30,6 +32,7 @@
 
 mod alerts;
 mod descriptors;
+mod dial;
 mod driver;
 mod http;
 mod listener;
@@ -40,6 +43,7 @@ mod proxy;
 mod tls;
 mod turns;
 mod udp;
+mod utp;
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]

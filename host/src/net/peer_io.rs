@@ -16,10 +16,12 @@ use tokio::io::{Interest, Ready};
 use tokio::net::TcpStream;
 use tokio::sync::Notify;
 
+use super::dial::Call;
 use super::driver::Driver;
-use super::proxy;
-use super::tls::{Tls, Trust};
-use crate::engine::{Proxy, SocketOperation, Tls as TlsWanted};
+use super::tls::Tls;
+use super::utp::UtpStream;
+use crate::engine::SocketOperation;
+use crate::peer::Transport;
 
 /// Bytes that a connection reads before others have their turn.
 const READ_BUDGET: usize = 256 << 10;
@@ -33,13 +35,19 @@ const MAX_SLICES: usize = 1024;
 /// A connected socket.
 #[derive(Debug)]
 pub(super) struct Socket {
-    stream: TcpStream,
-    /// Boxed: it takes a kibibyte, and nearly no connection has it.
-    tls: Option<Box<Tls>>,
+    stream: Stream,
     /// There is more to write: the connection's own task does it, once the socket takes it.
     pub(super) backlog: Cell<bool>,
     /// What the task waits for may be something else now.
     changed: Notify,
+}
+
+/// What its bytes go by. Boxed is what is large, and rare.
+#[derive(Debug)]
+enum Stream {
+    Tcp(TcpStream),
+    Tls(TcpStream, Box<Tls>),
+    Utp(Box<UtpStream>),
 }
 
 /// What became of a turn of reading or writing.
@@ -68,15 +76,38 @@ impl Socket {
     }
 
     /// A connected stream whose bytes are encrypted, if there is anything to do that.
-    fn encrypted(stream: TcpStream, tls: Option<Box<Tls>>) -> Self {
+    pub(super) fn encrypted(stream: TcpStream, tls: Option<Box<Tls>>) -> Self {
         // A message waits for nobody. Where this fails, so does all else on this socket.
         let _ = stream.set_nodelay(true);
-        Self { stream, tls, backlog: Cell::new(false), changed: Notify::new() }
+        Self::over(match tls {
+            None => Stream::Tcp(stream),
+            Some(tls) => Stream::Tls(stream, tls),
+        })
+    }
+
+    /// A connection of uTP.
+    pub(super) fn utp(stream: UtpStream) -> Self {
+        Self::over(Stream::Utp(Box::new(stream)))
+    }
+
+    fn over(stream: Stream) -> Self {
+        Self { stream, backlog: Cell::new(false), changed: Notify::new() }
+    }
+
+    /// What it goes by.
+    pub(super) fn transport(&self) -> Transport {
+        match self.stream {
+            Stream::Tcp(_) | Stream::Tls(..) => Transport::Tcp,
+            Stream::Utp(_) => Transport::Utp,
+        }
     }
 
     /// Our address on it.
     pub(super) fn local(&self) -> io::Result<SocketAddr> {
-        self.stream.local_addr()
+        match &self.stream {
+            Stream::Tcp(stream) | Stream::Tls(stream, _) => stream.local_addr(),
+            Stream::Utp(stream) => Ok(stream.local()),
+        }
     }
 
     /// Has the task look again what it is to wait for.
@@ -93,58 +124,43 @@ impl Socket {
 
     /// Reads once. `Moved::Some(0)` is the end of the stream.
     pub(super) fn read(&self, buffers: &mut [IoSliceMut<'_>]) -> io::Result<Moved> {
-        if let Some(tls) = &self.tls {
-            let read = tls.read(&self.stream, buffers);
-            if tls.has_backlog() {
-                self.postpone();
+        match &self.stream {
+            Stream::Tcp(stream) => {
+                let room = buffers.iter().map(|buffer| buffer.len()).sum();
+                once(stream, Interest::READABLE, room, |mut socket| socket.read_vectored(buffers))
             }
-            return read;
+            Stream::Tls(stream, tls) => {
+                let read = tls.read(stream, buffers);
+                if tls.has_backlog() {
+                    self.postpone();
+                }
+                read
+            }
+            Stream::Utp(stream) => stream.read(buffers),
         }
-        let room = buffers.iter().map(|buffer| buffer.len()).sum();
-        self.once(Interest::READABLE, room, |mut socket| socket.read_vectored(buffers))
     }
 
     /// Writes once.
     pub(super) fn write(&self, slices: &[IoSlice<'_>]) -> io::Result<Moved> {
         let slices = &slices[..slices.len().min(MAX_SLICES)];
-        if let Some(tls) = &self.tls {
-            return tls.write(&self.stream, slices);
+        match &self.stream {
+            Stream::Tcp(stream) => {
+                let room = slices.iter().map(|slice| slice.len()).sum();
+                once(stream, Interest::WRITABLE, room, |mut socket| socket.write_vectored(slices))
+            }
+            Stream::Tls(stream, tls) => tls.write(stream, slices),
+            Stream::Utp(stream) => stream.write(slices),
         }
-        let room = slices.iter().map(|slice| slice.len()).sum();
-        self.once(Interest::WRITABLE, room, |mut socket| socket.write_vectored(slices))
     }
 
     /// Sends what the encryption has to say by itself.
     fn flush(&self) -> io::Result<()> {
-        let Some(tls) = &self.tls else { return Ok(()) };
-        tls.flush(&self.stream)?;
+        let Stream::Tls(stream, tls) = &self.stream else { return Ok(()) };
+        tls.flush(stream)?;
         if tls.has_backlog() {
             self.postpone();
         }
         Ok(())
-    }
-
-    /// One system call, which can move up to `room` bytes.
-    ///
-    /// One that moved fewer has emptied (or filled) the socket: the next would only say so. It is told to the runtime as
-    /// if it had, which saves that call.
-    fn once(
-        &self,
-        interest: Interest,
-        room: usize,
-        call: impl FnOnce(&socket2::Socket) -> io::Result<usize>,
-    ) -> io::Result<Moved> {
-        let mut moved = 0;
-        let outcome = self.stream.try_io(interest, || {
-            moved = call(&SockRef::from(&self.stream))?;
-            if moved > 0 && moved < room { Err(io::ErrorKind::WouldBlock.into()) } else { Ok(()) }
-        });
-        match outcome {
-            Ok(()) => Ok(Moved::Some(moved)),
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(Moved::Last(moved)),
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(Moved::Last(0)),
-            Err(error) => Err(error),
-        }
     }
 
     /// Waits until the socket is ready for `interest`. `None`: something changed, and the interest with it.
@@ -161,34 +177,46 @@ impl Socket {
     }
 }
 
+impl Stream {
+    async fn ready(&self, interest: Interest) -> io::Result<Ready> {
+        match self {
+            Self::Tcp(stream) | Self::Tls(stream, _) => stream.ready(interest).await,
+            Self::Utp(stream) => Ok(stream.ready(interest).await),
+        }
+    }
+}
+
+/// One system call, which can move up to `room` bytes.
+///
+/// One that moved fewer has emptied (or filled) the socket: the next would only say so. It is told to the runtime as
+/// if it had, which saves that call.
+fn once(
+    stream: &TcpStream,
+    interest: Interest,
+    room: usize,
+    call: impl FnOnce(&socket2::Socket) -> io::Result<usize>,
+) -> io::Result<Moved> {
+    let mut moved = 0;
+    let outcome = stream.try_io(interest, || {
+        moved = call(&SockRef::from(stream))?;
+        if moved > 0 && moved < room { Err(io::ErrorKind::WouldBlock.into()) } else { Ok(()) }
+    });
+    match outcome {
+        Ok(()) => Ok(Moved::Some(moved)),
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(Moved::Last(moved)),
+        Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(Moved::Last(0)),
+        Err(error) => Err(error),
+    }
+}
+
 /// Opens a connection and runs it to its end.
-pub(super) async fn connect(
-    driver: Rc<RefCell<Driver>>,
-    peer: PeerHandle,
-    address: SocketAddr,
-    through: Option<Proxy>,
-    tls: Option<TlsWanted>,
-) {
-    let trust = driver.borrow().trust.clone();
-    let connected = open(address, through, tls, &trust).await;
+pub(super) async fn connect(driver: Rc<RefCell<Driver>>, peer: PeerHandle, call: Call) {
+    // Boxed, so that what opening takes is given back when it is done.
+    let connected = Box::pin(call.open()).await;
     let socket = driver.borrow_mut().turn(|driver| driver.connected(peer, connected));
     if let Some(socket) = socket {
         run(driver, peer, socket).await;
     }
-}
-
-async fn open(
-    address: SocketAddr,
-    through: Option<Proxy>,
-    tls: Option<TlsWanted>,
-    trust: &Trust,
-) -> io::Result<Socket> {
-    let stream = proxy::connect(through, address).await?;
-    let tls = match tls {
-        Some(wanted) => Some(Tls::negotiate(&stream, trust, &wanted).await?.into()),
-        None => None,
-    };
-    Ok(Socket::encrypted(stream, tls))
 }
 
 /// Runs a connection to its end.

@@ -13,6 +13,7 @@ use super::mse::{Greeting, Keys, Method};
 use super::web::WebLink;
 use super::{
     Allowance, Bitfield, Direction, Extensions, Meter, Outbox, RequestLimits, RequestQueue, SendAhead,
+    Transport,
 };
 use crate::metainfo::{BLOCK_SIZE, BlockSpan, PieceIndex};
 use crate::wire::{Decoder, MAX_MESSAGE, Message, RawRequest, Reserved};
@@ -70,6 +71,8 @@ pub struct Connection {
     pub local: Option<SocketAddr>,
     /// Whether we opened it.
     pub outgoing: bool,
+    /// What it goes by; TCP until it is connected.
+    pub transport: Transport,
     /// Its torrent, once known.
     pub torrent: Option<TorrentHandle>,
     /// How far it has come.
@@ -215,6 +218,7 @@ impl Connection {
             known_as: remote,
             local: None,
             outgoing,
+            transport: Transport::default(),
             torrent: None,
             phase: if outgoing { Phase::Connecting } else { Phase::Handshaking },
             closing: None,

@@ -15,6 +15,7 @@ mod priority;
 mod rates;
 mod requests;
 mod send_ahead;
+mod transport;
 pub mod web;
 
 pub use bandwidth::{Allowance, Budget, Direction, LEAST_GRANT, ip_overhead};
@@ -32,3 +33,4 @@ pub use priority::peer_priority;
 pub use rates::Meter;
 pub use requests::{RequestLimits, RequestQueue};
 pub use send_ahead::SendAhead;
+pub use transport::Transport;

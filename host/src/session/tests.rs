@@ -1,3 +1,5 @@
+mod utp;
+
 use std::fs;
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};

@@ -83,6 +83,8 @@ pub struct Known<P> {
     pub connectable: bool,
     /// It has everything.
     pub seed: bool,
+    /// It was connected by uTP, or somebody said that it was to them.
+    pub speaks_utp: bool,
     /// How many pieces that it contributed to failed; stops at 255.
     pub hash_failures: u8,
     /// It contributed to a piece that failed, and to none since that passed.
@@ -288,6 +290,11 @@ impl<P: Copy> Candidates<P> {
         self.change(canonical(endpoint), |known| known.seed = seed);
     }
 
+    /// The peer speaks uTP.
+    pub fn set_speaks_utp(&mut self, endpoint: SocketAddr) {
+        self.change(canonical(endpoint), |known| known.speaks_utp = true);
+    }
+
     /// A piece that the peer contributed to has passed: its parole ends.
     pub fn piece_passed(&mut self, endpoint: SocketAddr) {
         self.change(canonical(endpoint), |known| known.parole = false);
@@ -402,6 +409,7 @@ impl<P: Copy> Candidates<P> {
             last_connected: None,
             connectable,
             seed: false,
+            speaks_utp: false,
             hash_failures: 0,
             parole: false,
             greeting: None,

@@ -8,6 +8,7 @@ use pilotfish::command::{AddTorrent, Command, PluginSource, Ticket};
 use pilotfish::engine::{Engine, EngineConfig, Input, Output};
 use pilotfish::job::{DiskDone, DiskJob};
 use pilotfish::metainfo::Metainfo;
+use pilotfish::peer::Transport;
 use pilotfish::settings::Settings;
 use pilotfish::wire::{Handshake, Message, Reserved};
 use pilotfish_plugin::{AlertCategory, PeerHandle};
@@ -48,7 +49,7 @@ impl Lone {
     pub fn called_by(&mut self, metainfo: &Metainfo, number: u16) -> PeerHandle {
         let remote = SocketAddr::from(([10, 9, (number >> 8) as u8, number as u8], 6881));
         let local = SocketAddr::from(([10, 8, 0, 0], 6881));
-        let peer = self.engine.accept(remote, local, self.now).unwrap();
+        let peer = self.engine.accept(remote, local, Transport::Tcp, self.now).unwrap();
         let handshake = Handshake {
             reserved: Reserved([0, 0, 0, 0, 0, 0, 0, 0x04]),
             info_hash: metainfo.info_hashes().truncated(),

@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use pilotfish::engine::{Input, SocketOperation};
+use pilotfish::peer::Transport;
 use pilotfish_plugin::PeerHandle;
 use rand::RngExt;
 
@@ -222,7 +223,7 @@ impl Sim {
         }
         let (latency, node, remote, local) = (link.latency, ends[1].node, ends[0].address, ends[1].address);
         let now = self.instant();
-        let peer = self.nodes[node.0].engine.accept(remote, local, now);
+        let peer = self.nodes[node.0].engine.accept(remote, local, Transport::Tcp, now);
         if let Some(peer) = peer {
             self.connections[id].ends[1].peer = Some(peer);
             self.nodes[node.0].peers.insert(peer.into_raw(), (id, 1));
@@ -235,7 +236,7 @@ impl Sim {
         let End { node, address, peer } = self.connections[id].ends[0];
         match peer {
             Some(peer) => {
-                self.handle(node, Input::Connected { peer, local: address });
+                self.handle(node, Input::Connected { peer, local: address, transport: Transport::Tcp });
                 if !accepted {
                     self.fail(id, 0, None);
                 }

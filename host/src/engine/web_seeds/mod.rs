@@ -24,7 +24,7 @@ use pilotfish_plugin::{
 use rand::Rng;
 
 use super::Engine;
-use super::output::{Output, Tls};
+use super::output::{Dial, Output, Tls};
 use super::state::{Lookup, SessionPhase, State};
 use crate::alert::AlertKind;
 use crate::peer::web::{Site, WebLimits, WebLink, WebSeedId};
@@ -107,7 +107,7 @@ impl Engine {
             self.state.disconnect(peer, ErrorCode::PLUGIN_PANICKED, Operation::UNKNOWN, Severity::NORMAL);
         }
         if self.open_peer(peer).is_some() {
-            self.state.outputs.push_back(Output::Connect { peer, address, tls });
+            self.state.outputs.push_back(Output::Connect { peer, address, dial: Dial::Tcp, tls });
         }
     }
 

@@ -22,7 +22,7 @@ use crate::net::alerts::{AlertBox, Subscribers};
 use crate::net::descriptors;
 use crate::net::post::Post;
 use crate::net::turns::TurnMeter;
-use crate::net::{NetError, listener};
+use crate::net::{NetError, listener, utp};
 use crate::settings::Settings;
 
 /// A running network thread.
@@ -118,7 +118,9 @@ fn serve(parts: Parts, plugins: Vec<PluginSource>, started: &SyncSender<Started>
         let opened = plugins.into_iter().map(|plugin| driver.borrow_mut().open(plugin)).collect();
         listener::listen(&driver, &listen_on);
         let _ = started.send(Ok(opened));
-        super::run(&driver).await
+        let end = super::run(&driver).await;
+        utp::say_goodbye(&driver).await;
+        end
     });
     // Every socket is closed with its task.
     drop(tasks);
