@@ -15,6 +15,7 @@ mod mse;
 mod remote;
 mod resume;
 mod tracker;
+mod udp;
 mod web_seed;
 mod world;
 
@@ -36,6 +37,7 @@ const TARGETS: &[(&str, Run)] = &[
     ("ut_metadata", extensions::metadata),
     ("ut_pex", extensions::pex),
     ("web_seed", web_seed::run),
+    ("udp", udp::run),
 ];
 
 /// What a run was.
