@@ -16,6 +16,7 @@ mod download;
 mod encryption;
 mod interruption;
 mod limits;
+mod lossy;
 mod magnets;
 #[cfg(feature = "debian")]
 mod opentracker;
@@ -26,6 +27,7 @@ mod process;
 mod resume;
 mod trackers;
 mod upload;
+mod utp;
 mod web_seeds;
 
 use data::MIB;

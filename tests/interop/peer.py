@@ -53,7 +53,7 @@ def session(args):
         "alert_mask": NOTED,
         # The peers here all have the same address.
         "allow_multiple_connections_per_ip": True,
-        # Pilotfish speaks TCP; nothing may leave this machine.
+        # Only those who ask for it speak uTP; nothing may leave this machine.
         "enable_incoming_utp": False, "enable_outgoing_utp": False,
         "enable_lsd": False, "enable_upnp": False, "enable_natpmp": False,
         **dht(args.dht_node),
