@@ -24,6 +24,8 @@ mod peers;
 mod pex;
 mod plugins;
 mod process;
+#[cfg(feature = "debian")]
+mod qbittorrent;
 mod resume;
 mod trackers;
 mod upload;

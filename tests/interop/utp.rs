@@ -10,7 +10,7 @@ use crate::process::{Line as Printed, Process};
 use crate::size;
 
 /// Has Pilotfish speak uTP and nothing else.
-fn by_utp_alone(pilotfish: &mut Command) -> &mut Command {
+pub(crate) fn by_utp_alone(pilotfish: &mut Command) -> &mut Command {
     pilotfish.args(["--set", "enable_outgoing_tcp=false", "--set", "enable_incoming_tcp=false"])
 }
 
@@ -43,12 +43,12 @@ fn seed_by_utp(data: &Data, listen: &str, size: u64) -> (Process, String) {
 }
 
 /// What a connection that was made goes by.
-fn socket_type(line: &Printed) -> Option<String> {
+pub(crate) fn socket_type(line: &Printed) -> Option<String> {
     line.alert("peer_connect").and_then(|fields| Some(fields["socket_type"].as_str()?.to_owned()))
 }
 
 #[track_caller]
-fn assert_by_utp(pilotfish: &Process) {
+pub(crate) fn assert_by_utp(pilotfish: &Process) {
     let types: Vec<String> = pilotfish.printed.iter().filter_map(socket_type).collect();
     assert!(!types.is_empty() && types.iter().all(|socket_type| socket_type == "uTP"), "{types:?}");
 }
