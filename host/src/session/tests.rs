@@ -2,14 +2,15 @@ mod utp;
 
 use std::fs;
 use std::io::{Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::time::Instant;
 
-use pilotfish_plugin::TorrentState;
 use pilotfish_plugin::rt::LINKED_TAKE_PANIC;
+use pilotfish_plugin::{PeerSource, TorrentState};
 
 use super::*;
 use crate::alert::AlertKind;
+use crate::command::AddTorrent;
 use crate::metainfo::{CreateOptions, Creator, Metainfo};
 
 /// By then everything has happened, or never will.
