@@ -51,7 +51,7 @@ impl Node {
                 self.send_response(from, t, response);
             }
             Arguments::Get { target, seq, .. } => self.answer_get(from, t, target, seq, response, now),
-            Arguments::Put { token, item, cas } => match self.put(from, token, &item, cas, now) {
+            Arguments::Put { token, item, cas, .. } => match self.put(from, token, &item, cas, now) {
                 Ok(()) => self.send_response(from, t, response),
                 Err((code, text)) => self.send_error(from, t, code, text),
             },

@@ -355,9 +355,9 @@ impl Node {
         now: Instant,
         rng: &mut StdRng,
     ) {
-        let mut storing = Storing::default();
+        let (target, mut storing) = (items::target(&item), Storing::default());
         for (node, token) in storers {
-            let arguments = Arguments::Put { token, item, cas: None };
+            let arguments = Arguments::Put { target: Some(target), token, item, cas: None };
             if self.ask(node.address, node.id, Purpose::Store(request), arguments, now, rng) {
                 storing.left += 1;
             }

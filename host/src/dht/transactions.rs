@@ -1,7 +1,8 @@
 //! Questions that wait for their answers.
 //!
 //! An answer counts only with the number of the question, from the address that was asked. Numbers are random, so that
-//! nobody who did not see the question can guess it.
+//! nobody who did not see the question can guess it. They have four bytes: nodes of the crate `mainline` ignore questions with
+//! any other number of them, though BEP 5 leaves that to the asker.
 
 use std::collections::{BTreeSet, HashMap};
 use std::net::SocketAddr;
@@ -55,8 +56,8 @@ pub(super) enum Late {
 /// All questions that wait.
 #[derive(Debug, Default)]
 pub(super) struct Transactions {
-    pending: HashMap<u16, Pending>,
-    deadlines: BTreeSet<(Instant, u16)>,
+    pending: HashMap<u32, Pending>,
+    deadlines: BTreeSet<(Instant, u32)>,
 }
 
 impl Transactions {
@@ -68,12 +69,12 @@ impl Transactions {
         purpose: Purpose,
         now: Instant,
         rng: &mut impl RngExt,
-    ) -> Option<[u8; 2]> {
+    ) -> Option<[u8; 4]> {
         if self.pending.len() >= MOST {
             return None;
         }
         let number = loop {
-            let number: u16 = rng.random();
+            let number: u32 = rng.random();
             if !self.pending.contains_key(&number) {
                 break number;
             }
@@ -86,7 +87,7 @@ impl Transactions {
 
     /// The question that is answered, if somebody asked one.
     pub(super) fn answered(&mut self, transaction: &[u8], from: SocketAddr) -> Option<Pending> {
-        let number = u16::from_be_bytes(transaction.try_into().ok()?);
+        let number = u32::from_be_bytes(transaction.try_into().ok()?);
         self.pending.get(&number).filter(|pending| pending.to == from)?;
         let pending = self.pending.remove(&number)?;
         self.deadlines.remove(&(pending.deadline, number));

@@ -196,6 +196,8 @@ pub enum Arguments<'a> {
     },
     /// Store this (BEP 44).
     Put {
+        /// Where. It follows from the item and is not in BEP 44, but nodes of the crate `mainline` store nothing without it.
+        target: Option<NodeId>,
         /// What the answer to `get` contained.
         token: &'a [u8],
         /// What.
@@ -346,7 +348,9 @@ fn arguments<'a>(method: &str, a: Dict<'a>) -> Result<Arguments<'a>, &'static st
             seed: a.int("seed").is_some_and(|seed| seed != 0),
         },
         "get" => Arguments::Get { target: target()?, seq: a.int("seq"), want },
-        "put" => Arguments::Put { token: token()?, item: item(a)?, cas: a.int("cas") },
+        "put" => {
+            Arguments::Put { target: id_at(a, "target"), token: token()?, item: item(a)?, cas: a.int("cas") }
+        }
         "sample_infohashes" => Arguments::SampleInfohashes { target: target()?, want },
         // As with libtorrent: whatever is asked about some place, the nodes there may know.
         _ => match target().or_else(|_| info_hash()) {

@@ -100,7 +100,8 @@ fn what_a_node_stores_was_signed_is_not_older_and_not_too_long() {
     let mut put = |signed: &[u8], value: &[u8], seq: i64, cas: Option<i64>| {
         let signature = crate::dht::items::sign(&secret, b"", seq, signed);
         let item = Item::Mutable { key: &key, signature: &signature, seq, salt: b"", value };
-        let answer = net.ask(node, from, id, Arguments::Put { token: &token, item, cas }).unwrap();
+        let answer =
+            net.ask(node, from, id, Arguments::Put { target: None, token: &token, item, cas }).unwrap();
         match Packet::read(&answer).unwrap().body {
             Body::Error { code, .. } => code,
             _ => 0,

@@ -144,8 +144,8 @@ proptest! {
             Arguments::GetPeers { info_hash: target, want },
             Arguments::AnnouncePeer { info_hash: target, port, token: &token, seed },
             Arguments::Get { target, seq: seed.then_some(seq), want },
-            Arguments::Put { token: &token, item: immutable, cas: None },
-            Arguments::Put { token: &token, item: mutable, cas: Some(seq) },
+            Arguments::Put { target: None, token: &token, item: immutable, cas: None },
+            Arguments::Put { target: Some(target), token: &token, item: mutable, cas: Some(seq) },
             Arguments::SampleInfohashes { target, want },
         ];
         for arguments in all {

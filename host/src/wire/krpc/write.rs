@@ -146,31 +146,36 @@ fn write_arguments(out: &mut Writer, id: &NodeId, arguments: &Arguments<'_>) {
             out.pair("target", &target.0);
             out.want(*want);
         }
-        Arguments::Put { token, item, cas } => write_put(out, id, token, item, *cas),
+        Arguments::Put { target, token, item, cas } => write_put(out, id, *target, token, item, *cas),
     }
 }
 
-fn write_put(out: &mut Writer, id: &NodeId, token: &[u8], item: &Item<'_>, cas: Option<i64>) {
+fn write_put(
+    out: &mut Writer,
+    id: &NodeId,
+    target: Option<NodeId>,
+    token: &[u8],
+    item: &Item<'_>,
+    cas: Option<i64>,
+) {
     if let Some(cas) = cas {
         out.int_pair("cas", cas);
     }
     out.pair("id", &id.0);
-    match item {
-        Item::Immutable { value } => {
-            out.pair("token", token);
-            out.raw_pair("v", value);
+    let (Item::Immutable { value } | Item::Mutable { value, .. }) = *item;
+    if let Item::Mutable { key, signature, seq, salt, .. } = item {
+        out.pair("k", *key);
+        if !salt.is_empty() {
+            out.pair("salt", salt);
         }
-        Item::Mutable { key, signature, seq, salt, value } => {
-            out.pair("k", *key);
-            if !salt.is_empty() {
-                out.pair("salt", salt);
-            }
-            out.int_pair("seq", *seq);
-            out.pair("sig", *signature);
-            out.pair("token", token);
-            out.raw_pair("v", value);
-        }
+        out.int_pair("seq", *seq);
+        out.pair("sig", *signature);
     }
+    if let Some(target) = target {
+        out.pair("target", &target.0);
+    }
+    out.pair("token", token);
+    out.raw_pair("v", value);
 }
 
 fn write_response(out: &mut Writer, r: &Response<'_>, to: Option<SocketAddr>) {
