@@ -159,6 +159,10 @@ alerts! {
     ListenFailed = 48, "listen_failed", ERROR { address: String, error: String } => "cannot listen on {address}: {error}";
     /// An address is listened on.
     ListenSucceeded = 49, "listen_succeeded", STATUS { address: SocketAddr } => "listening on {address}";
+    /// A router does not let a port of ours through.
+    PortmapError = 50, "portmap_error", PORT_MAPPING | ERROR { map_protocol: String, map_transport: String, local_address: IpAddr, error: String } => "no port for {map_protocol} by {map_transport} [{local_address}]: {error}";
+    /// A router lets a port through to us.
+    Portmap = 51, "portmap", PORT_MAPPING { external_port: u32, map_protocol: String, map_transport: String, local_address: IpAddr } => "port {external_port} for {map_protocol} leads to us by {map_transport} [{local_address}]";
     /// What was known of a torrent's files does not fit them: what may be wrong is hashed.
     FastresumeRejected = 53, "fastresume_rejected", ERROR { torrent: TorrentHandle, name: String, file: String, error: String } => "{name}: the record of its files does not fit, so they are checked: {error}";
     /// A peer was kept out.

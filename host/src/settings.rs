@@ -312,6 +312,15 @@ settings! {
     enable_lsd: bool = true;
     /// How often a torrent is announced there, in seconds.
     local_service_announce_interval: Seconds = Seconds(300), 30..=86_400;
+    /// Whether routers are asked by UPnP to let our port through to us. Not where only this machine is listened on, nor behind a
+    /// proxy for peers.
+    enable_upnp: bool = true;
+    /// Whether the default gateway is asked for that by PCP or NAT-PMP.
+    enable_natpmp: bool = true;
+    /// For how long routers are asked to do that by UPnP, in seconds; half of that later they are asked again.
+    upnp_lease_duration: Seconds = Seconds(3_600), 60..=604_800;
+    /// And by PCP or NAT-PMP.
+    natpmp_lease_duration: Seconds = Seconds(3_600), 60..=604_800;
     /// Whether peers are looked for in the DHT, and found there (BEP 5). Of private torrents it never hears.
     enable_dht: bool = true;
     /// Where the DHT is entered: HOST:PORT, several separated by commas; empty relies on nodes that are known already, or

@@ -499,7 +499,7 @@ impl World {
             Output::CancelFetch(fetch) => self.trackers.fetches.retain(|other| *other != fetch),
             Output::Resolve { lookup, .. } => self.trackers.lookups.push(lookup),
             Output::Datagram { to, payload } => self.trackers.packets.push((to, payload)),
-            Output::Answer(..) | Output::LocalAnnouncement { .. } => {}
+            Output::Answer(..) | Output::LocalAnnouncement { .. } | Output::MapPorts(_) => {}
             Output::Stopped => self.stopped = true,
         }
     }

@@ -12,6 +12,7 @@ mod network;
 mod node;
 mod probe;
 mod queue;
+mod router;
 mod trace;
 mod tracker;
 mod web;
@@ -46,6 +47,7 @@ pub use disk::{Disk, Outcome, Visit};
 pub use link::Link;
 pub use node::Node;
 pub use probe::{Act, Log, Probe};
+pub use router::{Manners, Router};
 pub use trace::Trace;
 pub use tracker::{Heard, Mood, Tracker};
 pub use web::{Files, WebReply, WebRequest};
@@ -76,6 +78,8 @@ pub struct Sim {
     multicasts: Vec<(NodeId, Bytes)>,
     /// What was sent by UDP, if it is kept.
     datagrams: Vec<(NodeId, (SocketAddr, Bytes))>,
+    /// Who is asked to map ports.
+    pub router: Router,
     /// The addresses of host names.
     pub names: BTreeMap<String, Vec<IpAddr>>,
     /// By their names.
@@ -124,6 +128,7 @@ impl Sim {
             hears_all: false,
             multicasts: Vec::new(),
             datagrams: Vec::new(),
+            router: Router::default(),
             names: BTreeMap::new(),
             trackers: BTreeMap::new(),
             fetched: Vec::new(),

@@ -466,6 +466,7 @@ impl Tour {
                 Output::Answer(..)
                 | Output::Datagram { .. }
                 | Output::LocalAnnouncement { .. }
+                | Output::MapPorts(_)
                 | Output::Resolve { .. } => {}
                 Output::Fetch { .. } | Output::CancelFetch(_) => {}
                 Output::Stopped => self.stopped = true,

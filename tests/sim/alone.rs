@@ -78,6 +78,7 @@ impl Alone {
                 Output::Read(peer) => self.reads.push(peer),
                 Output::Datagram { .. }
                 | Output::LocalAnnouncement { .. }
+                | Output::MapPorts(_)
                 | Output::Resolve { .. }
                 | Output::Stopped => {}
                 Output::Fetch { .. } | Output::CancelFetch(_) => {}

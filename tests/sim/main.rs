@@ -28,6 +28,7 @@ mod partial_seeds;
 mod pauses;
 mod pex;
 mod plugins;
+mod port_mapping;
 mod private;
 mod rate_limits;
 mod reads;

@@ -193,6 +193,7 @@ impl Engine {
             self.state.set_our_address(SocketAddr::new(ip, address.port()));
         }
         self.state.alert(AlertKind::ListenSucceeded { address });
+        self.state.update_port_mappings();
         self.state.update_dht();
         self.settle_dht();
     }

@@ -267,14 +267,19 @@ impl State {
         if private || self.dht.node(is_v4).is_none() {
             return;
         }
-        if let Some(port) = self.dht_port(is_v4) {
-            self.send(peer, &Message::Port(port));
+        if let Some(local) = self.dht_listener(is_v4) {
+            self.send(peer, &Message::Port(self.external_udp_port(local)));
         }
     }
 
-    /// The port of our node, which is that of our listener.
+    /// The listener beside which our node is.
+    fn dht_listener(&self, is_v4: bool) -> Option<SocketAddr> {
+        self.listening.iter().find(|address| address.is_ipv4() == is_v4).copied()
+    }
+
+    /// The port by which our node announces us.
     fn dht_port(&self, is_v4: bool) -> Option<u16> {
-        self.listening.iter().find(|address| address.is_ipv4() == is_v4).map(SocketAddr::port)
+        self.dht_listener(is_v4).map(|local| self.external_tcp_port(local))
     }
 
     /// Whether a torrent is for its trackers' peers alone (BEP 27). Of one that is not known yet, nobody can tell.

@@ -1,4 +1,4 @@
-//! From which address others see us: peers, trackers and DHT nodes tell, and most of them must agree.
+//! From which address others see us: peers, trackers, routers and DHT nodes tell, and most of them must agree.
 //!
 //! One liar must not choose our address, so each network has one vote, and an address needs several. What is found decides
 //! which id our DHT node may have (BEP 42), and which of our own announcements we meet again.
@@ -25,7 +25,8 @@ pub(super) struct Votes {
 }
 
 impl Votes {
-    /// A tracker, which somebody chose to trust, says that we are seen as `ip`. Until others agree on something, that counts.
+    /// A tracker or router, which somebody chose to trust, says that we are seen as `ip`. Until others agree on something, that
+    /// counts.
     fn suggest(&mut self, ip: IpAddr) -> Option<IpAddr> {
         let first = self.elected.is_none();
         first.then(|| *self.elected.insert(ip))
@@ -64,8 +65,8 @@ impl Engine {
         }
     }
 
-    /// A tracker tells from which address it sees us (BEP 24).
-    pub(super) fn on_external_address_of_tracker(&mut self, ip: IpAddr) {
+    /// A tracker tells from which address it sees us (BEP 24), or a router that it has this one.
+    pub(super) fn on_suggested_address(&mut self, ip: IpAddr) {
         if is_outside(ip) && self.state.external[usize::from(ip.is_ipv6())].suggest(ip).is_some() {
             self.state.take_external_address(ip);
             self.settle_dht();

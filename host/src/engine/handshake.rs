@@ -332,9 +332,10 @@ impl State {
         tree
     }
 
-    /// The port that we listen on.
+    /// The port that peers reach us on.
     pub(super) fn listen_port(&self) -> Option<u16> {
-        self.listening.first().map(|address| address.port()).filter(|_| self.phase == SessionPhase::Running)
+        let local = self.listening.first().filter(|_| self.phase == SessionPhase::Running)?;
+        Some(self.external_tcp_port(*local))
     }
 
     /// An incoming peer said where it listens: it can be found again there.

@@ -6,7 +6,7 @@ use std::net::{IpAddr, SocketAddr};
 use bytes::Bytes;
 use pilotfish_plugin::PeerHandle;
 
-use super::{FetchToken, LookupToken};
+use super::{FetchToken, LookupToken, MappedPort, PortMapping, PortmapProtocol};
 use crate::command::Command;
 use crate::job::DiskDone;
 use crate::peer::Transport;
@@ -103,6 +103,18 @@ pub enum Input {
         /// The document.
         result: Result<Fetched, FetchError>,
     },
+    /// A router maps a port of [`Output::MapPorts`](super::Output::MapPorts), again and again while it is wanted, or cannot be
+    /// had to.
+    PortMapped {
+        /// Which.
+        mapping: PortMapping,
+        /// For which protocol.
+        protocol: PortmapProtocol,
+        /// What it gave us; or what went wrong, in words.
+        result: Result<MappedPort, String>,
+    },
+    /// A port that is not wanted any more was taken back, or the router did not answer.
+    PortUnmapped(PortMapping),
     /// The disk answers.
     Disk(DiskDone),
 }

@@ -27,6 +27,7 @@
 //! | `dht` | looking for peers in the DHT, and answering others there |
 //! | `local_discovery` | looking for peers on the network that we are on |
 //! | `external` | from which address others see us |
+//! | `port_mapping` | ports that routers let through to us |
 //! | `ciphers`, `encryption` | encryption that plugins switch on; that which the handshake brings (MSE) |
 //! | `tick`, `choking`, `timers` | deadlines |
 //! | `host_api` | the functions that plugins call |
@@ -58,6 +59,7 @@ mod output;
 mod pausing;
 mod pieces;
 mod plugins;
+mod port_mapping;
 mod reads;
 mod resume;
 mod run;
@@ -78,7 +80,10 @@ use std::time::Instant;
 use pilotfish_plugin::{AlertCategory, PeerHandle};
 
 pub use input::{FetchError, Fetched, Input, SocketOperation};
-pub use output::{Dial, FetchRequest, FetchToken, LookupToken, Output, Proxy, Tls};
+pub use output::{
+    Dial, FetchRequest, FetchToken, LookupToken, Output, PortMapping, PortmapProtocol, PortmapTransport, Proxy, Tls,
+};
+pub use port_mapping::MappedPort;
 pub use state::EngineConfig;
 
 use crate::alert::Alert;
@@ -128,6 +133,8 @@ impl Engine {
             Input::Failed { peer, operation, error } => self.on_failed(peer, operation, error.as_ref()),
             Input::Resolved { lookup, addresses } => self.on_resolved(lookup, addresses),
             Input::Fetched { fetch, result } => self.on_fetched(fetch, result),
+            Input::PortMapped { mapping, protocol, result } => self.on_port_mapped(mapping, protocol, result),
+            Input::PortUnmapped(mapping) => self.on_port_unmapped(&mapping),
             Input::Disk(done) => self.on_disk(done),
         }
         self.end_turn();

@@ -1,6 +1,6 @@
 //! Everything the engine can ask for.
 
-use std::net::SocketAddr;
+use std::net::{SocketAddr, SocketAddrV4};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -72,6 +72,55 @@ pub struct Tls {
     pub validate: bool,
 }
 
+/// By which protocol a router is asked (libtorrent's `portmap_transport`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum PortmapTransport {
+    /// PCP (RFC 6887) or, where a router knows no better, NAT-PMP (RFC 6886).
+    NatPmp,
+    /// UPnP.
+    Upnp,
+}
+
+impl PortmapTransport {
+    /// Its name in alerts.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::NatPmp => "natpmp",
+            Self::Upnp => "upnp",
+        }
+    }
+}
+
+/// What a port belongs to (libtorrent's `portmap_protocol`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum PortmapProtocol {
+    /// TCP.
+    Tcp,
+    /// UDP.
+    Udp,
+}
+
+impl PortmapProtocol {
+    /// Its name in alerts.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Tcp => "tcp",
+            Self::Udp => "udp",
+        }
+    }
+}
+
+/// A port that a router is to let through to us, for TCP and for UDP.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct PortMapping {
+    /// How the router is asked.
+    pub transport: PortmapTransport,
+    /// Where we listen; the address may be that of any interface.
+    pub local: SocketAddrV4,
+    /// For how long; it is asked again before that is over.
+    pub lease: Duration,
+}
+
 /// One thing that is to be done, in order.
 #[derive(Debug)]
 pub enum Output {
@@ -123,6 +172,9 @@ pub enum Output {
     },
     /// Nobody waits for a document any more. [`Input::Fetched`](super::Input::Fetched) need not follow.
     CancelFetch(FetchToken),
+    /// These ports are to be mapped from now on, and no others: [`Input::PortMapped`](super::Input::PortMapped) follows for each of
+    /// them, [`Input::PortUnmapped`](super::Input::PortUnmapped) for each that is not among them any more.
+    MapPorts(Vec<PortMapping>),
     /// A job for the disk.
     Disk(DiskJob),
     /// The answer to a command.

@@ -21,6 +21,7 @@ use super::external::Votes;
 use super::local_discovery::LocalDiscovery;
 use super::output::{LookupToken, Output};
 use super::plugins::PluginRecord;
+use super::port_mapping::PortMappings;
 use super::step::{Sent, Step};
 use super::timers::Timers;
 use crate::alert::{Alert, AlertKind, AlertQueue, CustomTypes};
@@ -89,6 +90,7 @@ pub(super) struct State {
 
     pub(super) dht: Dht,
     pub(super) local_discovery: LocalDiscovery,
+    pub(super) port_mappings: PortMappings,
     /// Who says from which address we are seen: IPv4, IPv6.
     pub(super) external: [Votes; 2],
     /// Addresses that are kept out of all torrents.
@@ -220,6 +222,7 @@ impl State {
             entries: Vec::new(),
             dht: Dht::remembering(config.dht_state.as_deref()),
             local_discovery: LocalDiscovery::default(),
+            port_mappings: PortMappings::default(),
             external: Default::default(),
             bans: Bans::default(),
             listening: Vec::new(),

@@ -222,6 +222,7 @@ impl State {
         if name.contains("dht") {
             self.update_dht();
         }
+        self.update_port_mappings();
         self.candidate_limits = Arc::new(candidate_limits(&self.settings));
         let candidates = self.candidate_limits.clone();
         for torrent in self.order.clone() {

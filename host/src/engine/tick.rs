@@ -45,6 +45,7 @@ impl Engine {
                 Timer::Choker => self.choke_round(),
                 Timer::Lsd => self.on_lsd_timeout(),
                 Timer::Dht => self.on_dht_timeout(),
+                Timer::PortMappings => self.finish_shutdown(),
                 Timer::Interest(peer) => self.state.settle_interest(peer),
             }
             self.pump();

@@ -25,6 +25,8 @@ pub(super) enum Timer {
     Lsd,
     /// Something of the DHT.
     Dht,
+    /// Routers have been waited for long enough.
+    PortMappings,
     /// A moment after a peer's bitfield came.
     Interest(PeerHandle),
 }

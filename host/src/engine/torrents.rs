@@ -326,6 +326,7 @@ impl Engine {
         self.state.phase = SessionPhase::Aborting(deadline);
         self.state.timers.set(deadline, super::timers::Timer::Session);
         self.stop_trackers();
+        self.state.stop_port_mappings();
         self.pump();
         self.continue_shutdown();
     }
@@ -361,9 +362,10 @@ impl Engine {
         self.finish_shutdown();
     }
 
-    /// Files are closed, and trackers were told: nothing is left.
+    /// Files are closed, trackers and routers were told: nothing is left.
     pub(super) fn finish_shutdown(&mut self) {
-        let over = self.state.by_storage.is_empty() && self.state.trackers_are_quiet();
+        let state = &self.state;
+        let over = state.by_storage.is_empty() && state.trackers_are_quiet() && state.routers_are_quiet();
         if self.state.phase == SessionPhase::Closing && over {
             self.drop_plugins();
             self.state.hand_out_last_records();

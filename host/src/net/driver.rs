@@ -25,6 +25,7 @@ use super::dial::Call;
 use super::http::{self, Fetches};
 use super::lsd::LsdSockets;
 use super::peer_io::{self, Flow, Socket};
+use super::port_mapping::{self, PortMappings};
 use super::post::{Mail, Post, Request};
 use super::tls::Trust;
 use super::turns::TurnMeter;
@@ -32,7 +33,7 @@ use super::udp::UdpSockets;
 use crate::command::{Answer, PluginSource, Ticket};
 use crate::disk::DiskPool;
 use crate::engine::{
-    Dial, Engine, FetchRequest, FetchToken, Input, LookupToken, Output, SocketOperation, Tls,
+    Dial, Engine, FetchRequest, FetchToken, Input, LookupToken, Output, PortMapping, SocketOperation, Tls,
 };
 use crate::job::{DiskDone, DiskJob, ReadToken, StorageId};
 use crate::metainfo::BlockSpan;
@@ -65,6 +66,7 @@ pub(super) struct Driver {
     pub(super) udp: UdpSockets,
     pub(super) lsd: LsdSockets,
     pub(super) fetches: Fetches,
+    pub(super) ports: PortMappings,
     /// Which servers are trusted, where that matters.
     trust: Rc<Trust>,
     /// Connections that are to be written to before the turn ends.
@@ -150,6 +152,7 @@ impl Driver {
                 udp: UdpSockets::default(),
                 lsd: LsdSockets::default(),
                 fetches: Fetches::default(),
+                ports: PortMappings::default(),
                 trust: Rc::default(),
                 dirty: Vec::new(),
                 jobs: Vec::new(),
@@ -298,6 +301,7 @@ impl Driver {
             Output::Resolve { lookup, host } => self.resolve(lookup, host),
             Output::Fetch { fetch, request } => self.fetch(fetch, *request),
             Output::CancelFetch(fetch) => self.fetches.cancel(fetch),
+            Output::MapPorts(wanted) => self.map_ports(wanted),
             Output::Disk(DiskJob::Read { storage, span, token }) => {
                 self.reads.push_back(Read { storage, span, token });
             }
@@ -362,6 +366,14 @@ impl Driver {
             });
         });
         self.fetches.begun(fetch, task);
+    }
+
+    /// Has routers map these ports from now on, and no others.
+    pub(super) fn map_ports(&mut self, wanted: Vec<PortMapping>) {
+        let Some(this) = self.this.upgrade() else { return };
+        for (mapping, end) in self.ports.want(wanted) {
+            self.spawn(port_mapping::run(this.clone(), mapping, end));
+        }
     }
 
     /// Forgets a connection and ends its task. A task that ends itself in this way goes on to where it next waits.

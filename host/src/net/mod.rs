@@ -25,6 +25,7 @@
 //! | `utp` | connections made of datagrams (BEP 29) |
 //! | `proxy` | connections that a proxy makes for us |
 //! | `http` | documents that are fetched by HTTP and HTTPS |
+//! | `port_mapping` | ports that routers let through to us |
 //! | `turns` | how long turns hold the thread |
 //! | `post`, `alerts` | what comes from, and what goes to other threads |
 //!
@@ -38,6 +39,7 @@ mod http;
 mod listener;
 mod lsd;
 mod peer_io;
+mod port_mapping;
 mod post;
 mod proxy;
 mod tls;

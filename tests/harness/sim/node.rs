@@ -159,6 +159,7 @@ impl Sim {
             }
             Output::Fetch { fetch, request } => self.fetch(id, fetch, &request),
             Output::CancelFetch(fetch) => self.cancel_fetch(id, fetch),
+            Output::MapPorts(wanted) => self.map_ports(id, wanted),
             Output::Disk(job) => {
                 let outcome = self.nodes[id.0].disk.submit(job);
                 self.after_disk(id, outcome);

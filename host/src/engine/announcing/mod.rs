@@ -278,7 +278,7 @@ impl Engine {
             self.state.alert(AlertKind::TrackerWarning { torrent, name, tracker_url, warning_message });
         }
         if let Some(ip) = reply.external_ip {
-            self.on_external_address_of_tracker(ip);
+            self.on_suggested_address(ip);
         }
         if wanted {
             for peer in reply.peers {
@@ -396,7 +396,7 @@ impl State {
             return NOWHERE;
         }
         let fitting = self.listening.iter().find(|address| will_do(address));
-        fitting.or(self.listening.first()).map_or(NOWHERE, SocketAddr::port)
+        fitting.or(self.listening.first()).map_or(NOWHERE, |local| self.external_tcp_port(*local))
     }
 
     fn tracker_request(
