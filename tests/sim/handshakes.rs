@@ -1,14 +1,16 @@
 //! How connections begin, and who stays on them.
 
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
+use pilotfish::alert::AlertKind;
 use pilotfish::engine::Input;
 use pilotfish::peer::Transport;
 use pilotfish::wire::{ExtensionHandshake, Message};
 use pilotfish_plugin::{
     Dict, Entry, ErrorCode, Operation, PeerBox, PeerContext, PeerPlugin, Severity, hooks,
 };
-use pilotfish_tests::sim::{Content, Log, Probe};
+use pilotfish_tests::sim::{Content, Log, Probe, Sim};
 
 use crate::alone::address;
 use crate::stranger::{BOTH, FAST, SLOW, Strangers};
@@ -236,4 +238,20 @@ fn an_object_added_to_a_connection_in_a_hook_is_not_called_in_that_hook_but_in_t
     let mut late = late.lock().unwrap().clone();
     late.retain(|line| line.contains("on_have"));
     assert_eq!(late, ["peer.on_have 2", "peer.on_have 3"]);
+}
+
+#[test]
+fn whoever_turns_out_to_be_ourselves_is_not_called_again() {
+    let mut sim = Sim::new(360);
+    let content = Content::random(360, 100_000, 16_384);
+    let node = sim.node();
+    let torrent = sim.add(node, &content);
+    for _ in 0..3 {
+        sim.introduce(node, torrent, node);
+        sim.run_for(Duration::from_secs(600));
+    }
+    let calls =
+        sim.alerts(node).filter(|alert| matches!(alert, AlertKind::PeerConnect { incoming: false, .. }));
+    assert_eq!(calls.count(), 1);
+    assert_eq!(sim.open_connections(), 0);
 }

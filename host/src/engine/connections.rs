@@ -333,7 +333,8 @@ impl State {
             return false;
         };
         let (address, now) = (connection.remote, self.now);
-        let another = self.is_worth_another_greeting(&connection, closing);
+        let ourselves = closing.error == ErrorCode::SELF_CONNECTION;
+        let another = !ourselves && self.is_worth_another_greeting(&connection, closing);
         // One that was silent all the while need not be asked again so soon, unless it may have been waiting for more.
         let silent = closing.error == ErrorCode::TIMED_OUT_NO_HANDSHAKE;
         let at_once = another && !(silent && connection.greeting == Greeting::Clear);
@@ -361,6 +362,9 @@ impl State {
                 let untracked = sources.is_some_and(is_untracked) && t.is_private();
                 if banned || untracked {
                     t.candidates.forget(connection.known_as);
+                }
+                if ourselves && connection.outgoing {
+                    t.candidates.give_up(connection.known_as);
                 }
             }
             t.picker.forget_peer(peer);

@@ -12,7 +12,7 @@ use super::host_api::lend_entry;
 use super::state::{SessionPhase, State};
 use crate::command::AddTorrentError;
 use crate::metainfo::InfoHashes;
-use crate::peer::{ENGINE_EXTENSIONS, Phase};
+use crate::peer::{Connection, ENGINE_EXTENSIONS, Phase};
 use crate::settings::EncPolicy;
 use crate::torrent::Refusal;
 use crate::wire::{EntryTree, ExtensionHandshake, Message, Reserved};
@@ -170,6 +170,9 @@ impl Engine {
             duplicate => duplicate.map(|one| (one, ErrorCode::DUPLICATE_PEER_ID)),
         };
         if let Some((refused, error)) = refusal {
+            if error == ErrorCode::SELF_CONNECTION {
+                self.state.end_our_own_call(peer);
+            }
             self.state.disconnect(refused, error, Operation::BITTORRENT, Severity::NORMAL);
             self.pump();
         }
@@ -330,6 +333,17 @@ impl State {
         let _ = ours.write(&mut tree);
         let _ = tree.insert_int(EntryTree::ROOT, b"complete_ago", if finished { 0 } else { -1 });
         tree
+    }
+
+    /// A peer that called is ourselves: the call is ended at its other end, too, which may not have noticed yet.
+    fn end_our_own_call(&mut self, peer: PeerHandle) {
+        let Some(called) = self.peer(peer).filter(|connection| !connection.outgoing) else { return };
+        let ends = (Some(called.remote), called.local);
+        let is_caller = |other: &Connection| other.outgoing && (other.local, Some(other.remote)) == ends;
+        let caller = self.peers().find(|(_, other)| is_caller(other));
+        if let Some(caller) = caller.map(|(caller, _)| caller) {
+            self.disconnect(caller, ErrorCode::SELF_CONNECTION, Operation::BITTORRENT, Severity::NORMAL);
+        }
     }
 
     /// The port that peers reach us on.

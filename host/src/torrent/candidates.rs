@@ -280,6 +280,11 @@ impl<P: Copy> Candidates<P> {
         self.change(canonical(endpoint), |known| known.failcount = 0);
     }
 
+    /// There is no use in calling this peer, whoever names it.
+    pub fn give_up(&mut self, endpoint: SocketAddr) {
+        self.change(canonical(endpoint), |known| known.failcount = u8::MAX);
+    }
+
     /// The peer answered a greeting.
     pub fn set_greeting(&mut self, endpoint: SocketAddr, greeting: Greeting) {
         self.change(canonical(endpoint), |known| known.greeting = Some(greeting));
