@@ -18,6 +18,7 @@ mod interruption;
 mod limits;
 mod lossy;
 mod magnets;
+mod mainline;
 #[cfg(feature = "debian")]
 mod opentracker;
 mod peers;
