@@ -500,6 +500,7 @@ impl World {
             Output::Resolve { lookup, .. } => self.trackers.lookups.push(lookup),
             Output::Datagram { to, payload } => self.trackers.packets.push((to, payload)),
             Output::Answer(..) | Output::LocalAnnouncement { .. } | Output::MapPorts(_) => {}
+            Output::RelayedDatagram { .. } => {}
             Output::Stopped => self.stopped = true,
         }
     }

@@ -28,7 +28,7 @@ use pilotfish::command::{
     AddTorrent, Answer, Command, OpenPlugin, PluginSource, SaveResumeFlags, Ticket, TorrentExtension,
     TorrentStatus,
 };
-use pilotfish::engine::{FetchError, FetchRequest, FetchToken, Fetched, Input};
+use pilotfish::engine::{Destination, FetchError, FetchRequest, FetchToken, Fetched, Input};
 use pilotfish::metainfo::Resume;
 use pilotfish::plugins::PluginLibrary;
 use pilotfish::plugins::builtin::create_ut_metadata_plugin;
@@ -78,6 +78,8 @@ pub struct Sim {
     multicasts: Vec<(NodeId, Bytes)>,
     /// What was sent by UDP, if it is kept.
     datagrams: Vec<(NodeId, (SocketAddr, Bytes))>,
+    /// What was sent through proxies.
+    relayed: Vec<(NodeId, (Destination, Bytes))>,
     /// Who is asked to map ports.
     pub router: Router,
     /// The addresses of host names.
@@ -128,6 +130,7 @@ impl Sim {
             hears_all: false,
             multicasts: Vec::new(),
             datagrams: Vec::new(),
+            relayed: Vec::new(),
             router: Router::default(),
             names: BTreeMap::new(),
             trackers: BTreeMap::new(),
@@ -431,7 +434,7 @@ impl Sim {
             Event::Net(connection, step) => self.on_network(connection, step),
             Event::Datagram(datagram) => self.on_datagram(datagram),
             Event::Fetched(node, fetch, result) => self.on_fetched(node, fetch, result),
-            Event::TrackerPacket(node, from, packet) => self.send_to_node(from, node, &packet),
+            Event::TrackerPacket(node, from, packet) => self.deliver(from, node, &packet),
         }
     }
 

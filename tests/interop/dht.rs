@@ -7,7 +7,7 @@ use crate::peers::{
 use crate::process::Process;
 
 /// All nodes here have one address.
-const SETTINGS: [&str; 6] = [
+pub(crate) const SETTINGS: [&str; 6] = [
     "--set",
     "dht_restrict_routing_ips=0",
     "--set",

@@ -8,7 +8,7 @@ use pilotfish_tests::venv;
 use serde_json::Value;
 
 use crate::data::{Data, MIB};
-use crate::peers::{download, libtorrent, name_by_links, seed_with, start};
+use crate::peers::{dht_node, download, libtorrent, name_by_links, seed_with, start};
 use crate::process::{Line, Process};
 
 /// A script beside these tests.
@@ -160,29 +160,84 @@ fn a_tracker_that_is_elsewhere_is_followed_there() {
     assert!(agent.as_str().unwrap().starts_with("Pilotfish/"), "{agent}");
 }
 
+/// A proxy that wants a password.
+struct Proxy {
+    process: Process,
+    port: String,
+}
+
+impl Proxy {
+    fn start() -> Self {
+        let mut process = start(&mut script("proxy.py"), 0);
+        let port = process.wait_for("its port", |line| Some(line.event("serving")?["port"].to_string()));
+        Self { process, port }
+    }
+
+    /// Has Pilotfish use it.
+    fn used_by<'a>(&self, program: &'a mut Command) -> &'a mut Command {
+        let port = format!("proxy_port={}", self.port);
+        for setting in ["proxy_type=socks5_pw", "proxy_hostname=localhost", &port, "proxy_username=me"] {
+            program.args(["--set", setting]);
+        }
+        program.args(["--set", "proxy_password=secret"])
+    }
+
+    /// Waits until it has done that (`connected`, `relayed`) for `to`, unless it has already.
+    #[track_caller]
+    fn has(&mut self, done: &str, to: &str) {
+        let wanted = |line: &Line| line.event(done).filter(|event| event["to"] == *to);
+        if !self.process.printed.iter().any(|line| wanted(line).is_some()) {
+            self.process.wait_for(to, wanted);
+        }
+    }
+}
+
 #[test]
 fn tracker_and_peers_are_reached_through_a_proxy() {
     let (mut data, mut tracker) = tracked(|tracker| tracker.url("http"));
     let _libtorrent = start(&mut libtorrent("seed", &data, &data.complete(), "127.0.0.1:0"), 0);
     let seed = tracker.hears("http", "started");
-    let mut proxy = start(&mut script("proxy.py"), 0);
-    let port = proxy.wait_for("its port", |line| Some(line.event("serving")?["port"].to_string()));
+    let mut proxy = Proxy::start();
     name_by_links(&mut data);
-    let mut download = download(&data, &[]);
-    let port = format!("proxy_port={port}");
-    for setting in ["proxy_type=socks5_pw", "proxy_hostname=localhost", &port, "proxy_username=me"] {
-        download.args(["--set", setting]);
-    }
-    let mut pilotfish = start(download.args(["--set", "proxy_password=secret"]), 0);
+    let mut pilotfish = start(proxy.used_by(&mut download(&data, &[])), 0);
     // Nobody can come to us: no port is told.
     assert_eq!(tracker.hears("http", "started"), "127.0.0.1:1");
     pilotfish.wait_for_code(0);
     data.assert_arrived();
-    let tracker = format!("127.0.0.1:{}", tracker.ports["http"]);
-    for wanted in [tracker, seed] {
-        let connected = |line: &Line| line.event("connected").filter(|event| event["to"] == *wanted);
-        if !proxy.printed.iter().any(|line| connected(line).is_some()) {
-            proxy.wait_for(&wanted, connected);
-        }
-    }
+    proxy.has("connected", &format!("127.0.0.1:{}", tracker.ports["http"]));
+    proxy.has("connected", &seed);
+}
+
+#[test]
+fn a_udp_tracker_is_reached_through_a_proxy_which_looks_its_name_up() {
+    let (mut data, mut tracker) = tracked(|tracker| tracker.url("udp"));
+    let _libtorrent = start(&mut libtorrent("seed", &data, &data.complete(), "127.0.0.1:0"), 0);
+    let seed = tracker.hears("udp", "started");
+    let mut proxy = Proxy::start();
+    name_by_links(&mut data);
+    data.torrents[0] = data.torrents[0].to_str().unwrap().replace("127.0.0.1", "localhost").into();
+    let mut pilotfish = start(proxy.used_by(&mut download(&data, &[])), 0);
+    assert_eq!(tracker.hears("udp", "started"), "127.0.0.1:1");
+    pilotfish.wait_for_code(0);
+    data.assert_arrived();
+    proxy.has("relayed", &format!("localhost:{}", tracker.ports["udp"]));
+    proxy.has("connected", &seed);
+}
+
+#[test]
+fn the_dht_is_reached_through_a_proxy() {
+    let mut data = Data::new();
+    data.add("payload.bin", &[("", 3 * MIB + 77)]);
+    let (_router, node) = dht_node();
+    let mut seed = libtorrent("seed", &data, &data.complete(), "127.0.0.1:0");
+    let mut libtorrent = start(seed.args(["--dht-node", &node]), 0);
+    libtorrent.wait_for("checked data", |line| line.event("checked"));
+    let mut proxy = Proxy::start();
+    name_by_links(&mut data);
+    let mut download = download(&data, &[]);
+    download.args(["--dht-node", &node]).args(crate::dht::SETTINGS);
+    let mut pilotfish = start(proxy.used_by(&mut download), 0);
+    pilotfish.wait_for_code(0);
+    data.assert_arrived();
+    proxy.has("relayed", &node);
 }

@@ -467,6 +467,7 @@ impl Tour {
                 | Output::Datagram { .. }
                 | Output::LocalAnnouncement { .. }
                 | Output::MapPorts(_)
+                | Output::RelayedDatagram { .. }
                 | Output::Resolve { .. } => {}
                 Output::Fetch { .. } | Output::CancelFetch(_) => {}
                 Output::Stopped => self.stopped = true,

@@ -79,6 +79,7 @@ impl Alone {
                 Output::Datagram { .. }
                 | Output::LocalAnnouncement { .. }
                 | Output::MapPorts(_)
+                | Output::RelayedDatagram { .. }
                 | Output::Resolve { .. }
                 | Output::Stopped => {}
                 Output::Fetch { .. } | Output::CancelFetch(_) => {}

@@ -33,6 +33,7 @@ mod private;
 mod rate_limits;
 mod reads;
 mod registration;
+mod relays;
 mod resume;
 mod session;
 mod smart_ban;

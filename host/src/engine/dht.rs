@@ -21,7 +21,7 @@ use self::contacts::Contacts;
 use self::requests::Requests;
 use super::Engine;
 use super::host_api::lend_entry;
-use super::output::Output;
+use super::relay::{Destination, Route};
 use super::state::{SessionPhase, State};
 use super::timers::Timer;
 use crate::alert::AlertKind;
@@ -42,6 +42,8 @@ pub(super) struct Dht {
     requests: Requests,
     /// When the timer in the heap is due.
     armed: Option<Instant>,
+    /// How the nodes reach others.
+    route: Route,
 }
 
 impl Dht {
@@ -136,7 +138,9 @@ impl Engine {
     fn on_dht_event(&mut self, is_v4: bool, event: Event) {
         let state = &mut self.state;
         match event {
-            Event::Send { to, payload } => state.outputs.push_back(Output::Datagram { to, payload }),
+            Event::Send { to, payload } => {
+                state.send_datagram(state.dht.route, Destination::Address(to), payload);
+            }
             Event::Bootstrapped => {
                 let nodes = state.dht.node(is_v4).map_or(0, Node::num_nodes);
                 state.alert(AlertKind::DhtBootstrap { nodes: u32::try_from(nodes).unwrap_or(u32::MAX) });
@@ -189,12 +193,17 @@ impl State {
 
     /// Begins or ends the DHT, as the settings and the addresses that we listen on have it.
     pub(super) fn update_dht(&mut self) {
-        if !self.settings.enable_dht {
-            if self.dht.is_on() {
-                self.dht.saved = self.dht_saved();
-                self.dht.nodes = [None, None];
-                self.forget_dht_requests();
-            }
+        let route = self.dht_route();
+        let is_open = self.settings.enable_dht && route != Route::Closed;
+        if self.dht.is_on() && (!is_open || route != self.dht.route) {
+            self.dht.saved = self.dht_saved();
+            self.dht.nodes = [None, None];
+            self.forget_dht_requests();
+        }
+        if std::mem::replace(&mut self.dht.route, route) != route {
+            self.dht.contacts.begin_again();
+        }
+        if !is_open {
             return;
         }
         let config = config(&self.settings);
@@ -264,7 +273,8 @@ impl State {
         let Some(connection) = self.peer(peer).filter(|c| c.reserved.contains(Reserved::DHT)) else { return };
         let (is_v4, torrent) = (connection.remote.is_ipv4(), connection.torrent);
         let private = torrent.is_none_or(|torrent| self.is_private(torrent));
-        if private || self.dht.node(is_v4).is_none() {
+        // Behind a proxy, nobody comes to that port.
+        if private || self.dht.route != Route::Direct || self.dht.node(is_v4).is_none() {
             return;
         }
         if let Some(local) = self.dht_listener(is_v4) {
@@ -279,7 +289,10 @@ impl State {
 
     /// The port by which our node announces us.
     fn dht_port(&self, is_v4: bool) -> Option<u16> {
-        self.dht_listener(is_v4).map(|local| self.external_tcp_port(local))
+        // Who hides behind a proxy cannot be reached.
+        self.dht_listener(is_v4)
+            .filter(|_| self.peer_proxy().is_none())
+            .map(|local| self.external_tcp_port(local))
     }
 
     /// Whether a torrent is for its trackers' peers alone (BEP 27). Of one that is not known yet, nobody can tell.

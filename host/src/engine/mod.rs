@@ -22,7 +22,7 @@
 //! | `web_seeds` | servers that have a torrent's files |
 //! | `resume` | what is written down of torrents for their next start, and what is made of it |
 //! | `super_seeding` | giving a torrent away piece by piece |
-//! | `datagrams` | what comes by UDP, and names that are looked up |
+//! | `datagrams`, `relay` | what comes by UDP, and names that are looked up; datagrams through a proxy |
 //! | `announcing` | trackers, by HTTP and UDP |
 //! | `dht` | looking for peers in the DHT, and answering others there |
 //! | `local_discovery` | looking for peers on the network that we are on |
@@ -61,6 +61,7 @@ mod pieces;
 mod plugins;
 mod port_mapping;
 mod reads;
+mod relay;
 mod resume;
 mod run;
 mod state;
@@ -81,9 +82,11 @@ use pilotfish_plugin::{AlertCategory, PeerHandle};
 
 pub use input::{FetchError, Fetched, Input, SocketOperation};
 pub use output::{
-    Dial, FetchRequest, FetchToken, LookupToken, Output, PortMapping, PortmapProtocol, PortmapTransport, Proxy, Tls,
+    Dial, FetchRequest, FetchToken, LookupToken, Output, PortMapping, PortmapProtocol, PortmapTransport,
+    Proxy, Tls,
 };
 pub use port_mapping::MappedPort;
+pub use relay::Destination;
 pub use state::EngineConfig;
 
 use crate::alert::Alert;

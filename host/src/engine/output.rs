@@ -6,6 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use pilotfish_plugin::PeerHandle;
 
+use super::Destination;
 use crate::command::{Answer, Ticket};
 use crate::job::DiskJob;
 
@@ -146,6 +147,13 @@ pub enum Output {
     Datagram {
         /// Whom to.
         to: SocketAddr,
+        /// What.
+        payload: Bytes,
+    },
+    /// Send a datagram through the proxy [`Engine::relay`](super::Engine::relay).
+    RelayedDatagram {
+        /// Whom to.
+        to: Destination,
         /// What.
         payload: Bytes,
     },

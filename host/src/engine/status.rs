@@ -219,7 +219,7 @@ impl State {
         if name == "enable_lsd" {
             self.update_lsd();
         }
-        if name.contains("dht") {
+        if name.contains("dht") || name.starts_with("proxy") {
             self.update_dht();
         }
         self.update_port_mappings();

@@ -27,13 +27,15 @@ use super::lsd::LsdSockets;
 use super::peer_io::{self, Flow, Socket};
 use super::port_mapping::{self, PortMappings};
 use super::post::{Mail, Post, Request};
+use super::relay::{self, Relay};
 use super::tls::Trust;
 use super::turns::TurnMeter;
 use super::udp::UdpSockets;
 use crate::command::{Answer, PluginSource, Ticket};
 use crate::disk::DiskPool;
 use crate::engine::{
-    Dial, Engine, FetchRequest, FetchToken, Input, LookupToken, Output, PortMapping, SocketOperation, Tls,
+    Destination, Dial, Engine, FetchRequest, FetchToken, Input, LookupToken, Output, PortMapping,
+    SocketOperation, Tls,
 };
 use crate::job::{DiskDone, DiskJob, ReadToken, StorageId};
 use crate::metainfo::BlockSpan;
@@ -67,6 +69,8 @@ pub(super) struct Driver {
     pub(super) lsd: LsdSockets,
     pub(super) fetches: Fetches,
     pub(super) ports: PortMappings,
+    /// The proxy that passes datagrams on.
+    relay: Option<Relay>,
     /// Which servers are trusted, where that matters.
     trust: Rc<Trust>,
     /// Connections that are to be written to before the turn ends.
@@ -153,6 +157,7 @@ impl Driver {
                 lsd: LsdSockets::default(),
                 fetches: Fetches::default(),
                 ports: PortMappings::default(),
+                relay: None,
                 trust: Rc::default(),
                 dirty: Vec::new(),
                 jobs: Vec::new(),
@@ -297,6 +302,7 @@ impl Driver {
             }
             Output::Close(peer) => self.close(peer),
             Output::Datagram { to, payload } => self.udp.send(to, &payload),
+            Output::RelayedDatagram { to, payload } => self.send_through_relay(&to, &payload),
             Output::LocalAnnouncement { is_v4, payload } => self.lsd.send(is_v4, &payload),
             Output::Resolve { lookup, host } => self.resolve(lookup, host),
             Output::Fetch { fetch, request } => self.fetch(fetch, *request),
@@ -366,6 +372,21 @@ impl Driver {
             });
         });
         self.fetches.begun(fetch, task);
+    }
+
+    /// Sends a datagram through the proxy that the settings name by now.
+    fn send_through_relay(&mut self, to: &Destination, payload: &[u8]) {
+        let (Some(proxy), Some(this)) = (self.engine.relay(), self.this.upgrade()) else { return };
+        if self.relay.as_ref().is_none_or(|relay| !relay.is_by(&proxy)) {
+            // The way to another proxy is closed first.
+            self.relay = None;
+            let (mut relay, frames) = Relay::new(proxy.clone());
+            relay.set_task(self.spawn(relay::run(this, proxy, frames)));
+            self.relay = Some(relay);
+        }
+        if let Some(relay) = &self.relay {
+            relay.send(to, payload);
+        }
     }
 
     /// Has routers map these ports from now on, and no others.

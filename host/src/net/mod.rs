@@ -23,7 +23,7 @@
 //! | `tls` | encryption of what comes from web seeds |
 //! | `udp`, `lsd` | datagrams; those of local discovery |
 //! | `utp` | connections made of datagrams (BEP 29) |
-//! | `proxy` | connections that a proxy makes for us |
+//! | `proxy`, `relay` | connections that a proxy makes for us; datagrams that it passes on |
 //! | `http` | documents that are fetched by HTTP and HTTPS |
 //! | `port_mapping` | ports that routers let through to us |
 //! | `turns` | how long turns hold the thread |
@@ -42,6 +42,7 @@ mod peer_io;
 mod port_mapping;
 mod post;
 mod proxy;
+mod relay;
 mod tls;
 mod turns;
 mod udp;

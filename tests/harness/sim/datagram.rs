@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 
 use bytes::Bytes;
+use pilotfish::engine::Destination;
 use rand::RngExt;
 
 use super::{Event, NodeId, Sim};
@@ -35,11 +36,35 @@ impl Sim {
         self.settle(to);
     }
 
-    /// A node sends a datagram. One of several in flight may overtake another.
+    /// Everything that a node has sent through a proxy.
+    pub fn relayed_by(&self, node: NodeId) -> impl Iterator<Item = &(Destination, Bytes)> {
+        self.relayed.iter().filter(move |(from, _)| *from == node).map(|(_, datagram)| datagram)
+    }
+
+    /// A node sends a datagram.
     pub(super) fn send_datagram(&mut self, from: NodeId, address: SocketAddr, payload: Bytes) {
         if self.tap.is_some() {
             self.datagrams.push((from, (address, payload.clone())));
         }
+        self.pass_datagram(from, address, payload);
+    }
+
+    /// A node sends a datagram through its proxy. What comes to the node from now on comes through that, too.
+    pub(super) fn relay_datagram(&mut self, from: NodeId, to: Destination, payload: Bytes) {
+        self.relayed.push((from, (to.clone(), payload.clone())));
+        self.nodes[from.0].relays = true;
+        let address = match to {
+            Destination::Address(address) => address,
+            Destination::Name(host, port) => match self.look_up(&host) {
+                Ok(found) => SocketAddr::new(found[0], port),
+                Err(_) => return,
+            },
+        };
+        self.pass_datagram(from, address, payload);
+    }
+
+    /// A datagram is on its way. One of several in flight may overtake another.
+    fn pass_datagram(&mut self, from: NodeId, address: SocketAddr, payload: Bytes) {
         if self.ask_tracker(from, address, &payload) {
             return;
         }
@@ -80,9 +105,18 @@ impl Sim {
         if sender.side != receiver.side || receiver.stopped {
             return;
         }
-        let (address, now) = (sender.address, self.instant());
-        self.trace.note(self.now, to.0, format_args!("hears {} from {address}", payload.len()));
-        self.nodes[to.0].engine.datagram(address, &payload, now);
+        self.deliver(sender.address, to, &payload);
+    }
+
+    /// A datagram comes to a node, through its proxy if it has one.
+    pub(super) fn deliver(&mut self, from: SocketAddr, to: NodeId, payload: &[u8]) {
+        let now = self.instant();
+        self.trace.note(self.now, to.0, format_args!("hears {} from {from}", payload.len()));
+        let node = &mut self.nodes[to.0];
+        match node.relays {
+            true => node.engine.relayed_datagram(Some(from), payload, now),
+            false => node.engine.datagram(from, payload, now),
+        }
         self.settle(to);
     }
 }

@@ -25,6 +25,8 @@ pub struct Node {
     pub alerts: Vec<Alert>,
     /// The engine has stopped.
     pub stopped: bool,
+    /// It sends datagrams through a proxy.
+    pub(super) relays: bool,
     /// Which side of a partition it is on.
     pub(super) side: u32,
     pub(super) answers: HashMap<Ticket, Answer>,
@@ -54,6 +56,7 @@ impl Node {
             address,
             alerts: Vec::new(),
             stopped: false,
+            relays: false,
             side: 0,
             answers: HashMap::new(),
             peers: BTreeMap::new(),
@@ -152,6 +155,7 @@ impl Sim {
             Output::Read(peer) => self.read_soon(id, peer),
             Output::Close(peer) => self.close(id, peer),
             Output::Datagram { to, payload } => self.send_datagram(id, to, payload),
+            Output::RelayedDatagram { to, payload } => self.relay_datagram(id, to, payload),
             Output::LocalAnnouncement { payload, .. } => self.send_to_all(id, &payload),
             Output::Resolve { lookup, host } => {
                 let addresses = self.look_up(&host);

@@ -68,7 +68,7 @@ impl State {
     }
 
     /// The proxy through which trackers are reached.
-    pub(super) fn tracker_proxy(&self) -> Option<Proxy> {
+    pub(in crate::engine) fn tracker_proxy(&self) -> Option<Proxy> {
         self.proxy().filter(|_| self.settings.proxy_tracker_connections)
     }
 
@@ -78,7 +78,7 @@ impl State {
     }
 
     /// The proxy that the settings name.
-    fn proxy(&self) -> Option<Proxy> {
+    pub(in crate::engine) fn proxy(&self) -> Option<Proxy> {
         let settings = &self.settings;
         let kind = settings.proxy_type;
         let port = u16::try_from(settings.proxy_port).unwrap_or_default();

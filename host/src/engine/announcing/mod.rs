@@ -15,6 +15,7 @@ use pilotfish_plugin::{PeerSource, TorrentHandle};
 
 use super::Engine;
 use super::output::{FetchToken, Output};
+use super::relay::Route;
 use super::state::{SessionPhase, State};
 use super::timers::Timer;
 use crate::alert::AlertKind;
@@ -198,7 +199,7 @@ impl Engine {
         self.state.timers.set(request.deadline, Timer::Request(id));
         match url {
             Ok(TrackerUrl::Http(url)) => self.state.fetch_later(id, request, url),
-            Ok(TrackerUrl::Udp { host, port, path }) if self.state.tracker_proxy().is_none() => {
+            Ok(TrackerUrl::Udp { host, port, path }) if self.state.tracker_route() != Route::Closed => {
                 self.state.begin_talk(id, request, host, port, path);
             }
             Ok(TrackerUrl::Udp { .. }) => self.answered(request, Err(TrackerError::NoUdp)),

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -10,7 +10,7 @@ use rand::Rng;
 
 use super::{Answer, Question, Request, Way};
 use crate::engine::Engine;
-use crate::engine::output::Output;
+use crate::engine::relay::Destination;
 use crate::engine::state::{Lookup, State};
 use crate::engine::timers::Timer;
 use crate::wire::tracker::udp::{self, UdpReply};
@@ -22,6 +22,8 @@ const FIRST_WAIT: Duration = Duration::from_secs(15);
 const MOST_DOUBLINGS: u32 = 8;
 /// Addresses of one tracker that are tried.
 const MOST_ADDRESSES: usize = 8;
+/// Where an answer comes from that a proxy says nothing of.
+const SOMEBODY: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0);
 /// Connection ids that are remembered; beyond that, those that have expired are not.
 const MANY_CONNECTIONS: usize = 1_000;
 
@@ -29,7 +31,7 @@ const MANY_CONNECTIONS: usize = 1_000;
 #[derive(Default)]
 pub(super) struct Exchange {
     /// Connection ids, and since when they are known.
-    connections: HashMap<SocketAddr, (u64, Instant)>,
+    connections: HashMap<Destination, (u64, Instant)>,
     /// Which request a packet belongs to.
     transactions: HashMap<u32, u64>,
 }
@@ -43,12 +45,12 @@ impl Exchange {
     }
 
     /// A tracker's connection id, while it is valid.
-    fn connection(&self, tracker: SocketAddr, now: Instant, lasts: Duration) -> Option<u64> {
-        let (id, since) = self.connections.get(&tracker)?;
+    fn connection(&self, tracker: &Destination, now: Instant, lasts: Duration) -> Option<u64> {
+        let (id, since) = self.connections.get(tracker)?;
         (now.duration_since(*since) < lasts).then_some(*id)
     }
 
-    fn connected(&mut self, tracker: SocketAddr, id: u64, now: Instant, lasts: Duration) {
+    fn connected(&mut self, tracker: Destination, id: u64, now: Instant, lasts: Duration) {
         if self.connections.len() >= MANY_CONNECTIONS {
             self.connections.retain(|_, (_, since)| now.duration_since(*since) < lasts);
         }
@@ -61,7 +63,7 @@ pub(super) struct Talk {
     port: u16,
     path: String,
     /// Empty while they are looked up.
-    addresses: Vec<SocketAddr>,
+    addresses: Vec<Destination>,
     /// Which of them is spoken to.
     at: usize,
     /// The number of the last packet.
@@ -86,7 +88,7 @@ impl Engine {
         let error = match found {
             Ok(found) => {
                 let found = found.into_iter().filter(ours).take(MOST_ADDRESSES);
-                talk.addresses = found.map(|ip| SocketAddr::new(ip, port)).collect();
+                talk.addresses = found.map(|ip| Destination::Address(SocketAddr::new(ip, port))).collect();
                 if !talk.addresses.is_empty() {
                     return self.state.send_packet(id);
                 }
@@ -99,19 +101,30 @@ impl Engine {
 
     /// A datagram came that may be a tracker's. One that answers nothing, or comes from elsewhere, is ignored: the question is
     /// asked again in time.
-    pub(in crate::engine) fn on_tracker_packet(&mut self, from: SocketAddr, transaction: u32, packet: &[u8]) {
+    pub(in crate::engine) fn on_tracker_packet(
+        &mut self,
+        from: Option<SocketAddr>,
+        transaction: u32,
+        packet: &[u8],
+    ) {
         let Some(&id) = self.state.announcing.udp.transactions.get(&transaction) else { return };
         let Some(talk) = self.state.talk(id) else { return };
-        let Some(at) = talk.addresses.iter().position(|address| *address == from) else { return };
-        if let Ok(reply) = udp::parse(packet, from) {
+        let is_from = |tracker: &Destination| match tracker {
+            Destination::Address(address) => from == Some(*address),
+            // What the proxy looked up, only the proxy knows.
+            Destination::Name(..) => true,
+        };
+        let Some(at) = talk.addresses.iter().position(is_from) else { return };
+        if let Ok(reply) = udp::parse(packet, from.unwrap_or(SOMEBODY)) {
             talk.at = at;
-            self.on_tracker_reply(id, from, reply);
+            self.on_tracker_reply(id, reply);
         }
     }
 
-    fn on_tracker_reply(&mut self, id: u64, from: SocketAddr, reply: UdpReply) {
+    fn on_tracker_reply(&mut self, id: u64, reply: UdpReply) {
         let (now, lasts) = (self.state.now, self.state.settings.udp_tracker_token_expiry.duration());
         let Some(talk) = self.state.talk(id) else { return };
+        let from = talk.addresses[talk.at].clone();
         let (asked, introduced) = (talk.asked, talk.introduced);
         match reply {
             UdpReply::Connect(connection) if !asked => {
@@ -156,6 +169,14 @@ impl State {
             repeats: 0,
             again: request.deadline,
         });
+        let is_name = host.parse::<IpAddr>().is_err();
+        if is_name && self.relay_looks_up(self.tracker_route()) {
+            if let Way::Udp(talk) = &mut request.way {
+                talk.addresses = vec![Destination::Name(host, port)];
+            }
+            self.announcing.requests.insert(id, request);
+            return self.send_packet(id);
+        }
         self.announcing.requests.insert(id, request);
         self.look_up(Lookup::Tracker(id), host);
     }
@@ -174,7 +195,7 @@ impl State {
             return;
         };
         talk.repeats = (talk.repeats + 1).min(MOST_DOUBLINGS);
-        let silent = talk.addresses[talk.at];
+        let silent = talk.addresses[talk.at].clone();
         talk.at = (talk.at + 1) % talk.addresses.len();
         if talk.asked && !talk.introduced {
             self.announcing.udp.connections.remove(&silent);
@@ -186,10 +207,13 @@ impl State {
     fn send_packet(&mut self, id: u64) {
         let (now, lasts) = (self.now, self.settings.udp_tracker_token_expiry.duration());
         let Some(talk) = self.talk(id) else { return };
-        let (to, known) = (talk.addresses[talk.at], talk.transaction);
+        let (to, known) = (talk.addresses[talk.at].clone(), talk.transaction);
         let again = now + FIRST_WAIT * (1 << talk.repeats);
-        let connection = self.announcing.udp.connection(to, now, lasts);
-        let port = self.announced_port(|local| local.is_ipv4() == to.is_ipv4());
+        let connection = self.announcing.udp.connection(&to, now, lasts);
+        let port = self.announced_port(|local| match &to {
+            Destination::Address(to) => local.is_ipv4() == to.is_ipv4(),
+            Destination::Name(..) => true,
+        });
         // A packet that is repeated keeps its number, so that a late answer counts.
         let repeated = self.talk(id).is_some_and(|talk| talk.asked == connection.is_some());
         let transaction = match known.filter(|_| repeated) {
@@ -208,7 +232,7 @@ impl State {
             (Some(connection), Question::Scrape(hash)) => udp::scrape(connection, transaction, hash),
         };
         self.timers.set(again, Timer::Request(id));
-        self.outputs.push_back(Output::Datagram { to, payload: Bytes::from(packet) });
+        self.send_datagram(self.tracker_route(), to, Bytes::from(packet));
     }
 
     /// A number that no other packet has, in the place of an earlier one.

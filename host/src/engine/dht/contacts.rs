@@ -38,6 +38,11 @@ impl Contacts {
         &self.routers
     }
 
+    /// The names in the setting may be looked up where they could not be before.
+    pub(super) fn begin_again(&mut self) {
+        self.asked = false;
+    }
+
     /// When a name is tried again.
     pub(super) fn next(&self) -> Option<Instant> {
         self.retry
@@ -85,6 +90,12 @@ impl State {
         self.add_routers(known.collect());
         if outside {
             self.dht.contacts.asked = true;
+            if self.relay_looks_up(self.dht.route) && !names.is_empty() {
+                // The proxy would, but of whom it is asked for must be an address, so that its answer can be told.
+                let error =
+                    "hosts by which the DHT is entered are not looked up behind a proxy that does that";
+                return self.alert(AlertKind::DhtError { error: error.to_owned() });
+            }
             names.into_iter().for_each(|(host, port)| {
                 self.look_up(Lookup::Dht(Contact::Router(host.clone(), port)), host)
             });
@@ -127,6 +138,7 @@ impl State {
     pub(in crate::engine) fn add_dht_node(&mut self, host: &str, port: u16) {
         match host.parse() {
             Ok(ip) => self.add_node_address(SocketAddr::new(ip, port)),
+            Err(_) if self.relay_looks_up(self.dht_route()) => {}
             Err(_) => self.look_up(Lookup::Dht(Contact::Node(port)), host.to_owned()),
         }
     }

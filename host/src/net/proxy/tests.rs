@@ -106,6 +106,28 @@ fn a_proxy_that_refuses_or_talks_nonsense_is_a_failure() {
 }
 
 #[test]
+fn a_frame_says_whom_a_datagram_is_for_and_from_whom_it_came() {
+    for address in [PEER, "[::1]:6881"] {
+        let address: SocketAddr = address.parse().unwrap();
+        let frame = framed(&Destination::Address(address), b"hello").unwrap();
+        assert_eq!(unframed(&frame), Some((Some(address), &b"hello"[..])));
+    }
+    let frame = framed(&Destination::Name("t.test".into(), 80), b"hello").unwrap();
+    assert_eq!(frame, b"\0\0\0\x03\x06t.test\0\x50hello");
+    assert_eq!(unframed(&frame), Some((None, &b"hello"[..])));
+    assert_eq!(framed(&Destination::Name("t".repeat(256), 80), b""), None);
+}
+
+#[test]
+fn a_frame_that_is_short_or_odd_or_a_part_is_none() {
+    let whole = framed(&Destination::Address(PEER.parse().unwrap()), b"").unwrap();
+    (0..whole.len()).for_each(|length| assert_eq!(unframed(&whole[..length]), None));
+    assert_eq!(unframed(&[0, 0, 1, 1, 10, 1, 2, 3, 0, 1]), None, "a part");
+    assert_eq!(unframed(&[0, 0, 0, 9, 10, 1, 2, 3, 0, 1]), None);
+    assert_eq!(unframed(&[0, 0, 0, 3, 200, b't', 0, 1]), None);
+}
+
+#[test]
 fn base_64_is_that_of_the_rfc() {
     let pairs = [("", ""), ("f", "Zg=="), ("fo", "Zm8="), ("foo", "Zm9v"), ("foob", "Zm9vYg==")];
     pairs.into_iter().for_each(|(plain, coded)| assert_eq!(base64(plain.as_bytes()), coded));

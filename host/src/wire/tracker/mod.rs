@@ -148,8 +148,8 @@ pub enum TrackerError {
     /// The tracker does not offer it.
     #[error("the tracker's URL has no counterpart for scraping")]
     NoScrape,
-    /// The tracker speaks UDP, which does not go through a proxy.
-    #[error("a tracker cannot be reached by UDP through a proxy")]
+    /// The tracker speaks UDP, for which the proxy has no way.
+    #[error("a tracker cannot be reached by UDP through a proxy that speaks HTTP")]
     NoUdp,
     /// No answer came in time.
     #[error("the tracker did not answer in time")]
