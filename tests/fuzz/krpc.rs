@@ -1,6 +1,7 @@
 //! What comes to a node of the DHT: what other nodes say, late, twice, damaged, or made up.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use pilotfish::command::{MutableItem, SecretKey};
@@ -97,6 +98,7 @@ fn config(rng: &mut StdRng) -> Config {
         upload_rate_limit: 1_000_000,
         block_ratelimit: 1_000,
         block_timeout: Duration::from_secs(1),
+        ip_filter: Arc::default(),
     }
 }
 

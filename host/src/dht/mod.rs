@@ -38,6 +38,7 @@ mod transactions;
 mod tests;
 
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -48,6 +49,7 @@ pub use node_id::{is_valid, needs_no_id};
 pub use requests::{Announce, ItemKey};
 pub use state::{STATE, Saved};
 
+use crate::ip_filter::IpFilter;
 use crate::wire::krpc::{NodeId, NodeInfo};
 
 /// How many nodes a bucket holds, and how many of the closest are looked for (BEP 5).
@@ -86,6 +88,8 @@ pub struct Config {
     pub block_ratelimit: u32,
     /// How long an address that asks more is not listened to.
     pub block_timeout: Duration,
+    /// Which addresses are neither asked nor answered.
+    pub ip_filter: Arc<IpFilter>,
 }
 
 /// Names a request of the node's owner.

@@ -168,6 +168,9 @@ impl Node {
 
     /// From now on, these settings hold.
     pub fn set_config(&mut self, config: Config) {
+        if config.ip_filter != self.config.ip_filter {
+            self.table.retain(|address| !config.ip_filter.blocks(address.ip()));
+        }
         self.config = config;
     }
 
@@ -194,6 +197,9 @@ impl Node {
         now: Instant,
         rng: &mut StdRng,
     ) -> Option<Question<'a>> {
+        if self.config.ip_filter.blocks(from.ip()) {
+            return None;
+        }
         let message = krpc::checked(datagram).ok()?;
         let packet = Packet::read(&message).ok()?;
         match packet.body {
@@ -384,7 +390,7 @@ impl Node {
         self.lookups.values().any(|lookup| matches!(lookup.goal, Goal::Nodes { .. }))
     }
 
-    /// Asks a question. Whether it was asked: too many may wait already.
+    /// Asks a question. Whether it was asked: the address may be kept out, or too many wait already.
     pub(super) fn ask(
         &mut self,
         to: SocketAddr,
@@ -394,6 +400,9 @@ impl Node {
         now: Instant,
         rng: &mut StdRng,
     ) -> bool {
+        if self.config.ip_filter.blocks(to.ip()) {
+            return false;
+        }
         let Some(transaction) = self.transactions.begin(to, id, purpose, now, rng) else { return false };
         let read_only = self.config.read_only;
         let query = Query { id: self.id, method: arguments.method(), read_only, arguments: Ok(arguments) };

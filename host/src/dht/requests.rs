@@ -166,7 +166,9 @@ impl Node {
         now: Instant,
         rng: &mut StdRng,
     ) {
-        let Some(transaction) = self.transactions.begin(to, None, Purpose::Direct(request), now, rng) else {
+        let blocked = self.config.ip_filter.blocks(to.ip());
+        let begun = (!blocked).then(|| self.transactions.begin(to, None, Purpose::Direct(request), now, rng));
+        let Some(transaction) = begun.flatten() else {
             return self.events.push_back(Event::Answered { request, from: to, message: None });
         };
         let root = EntryTree::ROOT;

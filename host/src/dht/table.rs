@@ -189,6 +189,15 @@ impl Table {
         self.buckets.push(next);
     }
 
+    /// Forgets the nodes whose address is not `kept`.
+    pub(super) fn retain(&mut self, kept: impl Fn(SocketAddr) -> bool) {
+        for bucket in &mut self.buckets {
+            bucket.live.retain(|entry| kept(entry.info.address));
+            bucket.waiting.retain(|entry| kept(entry.info.address));
+            bucket.promote();
+        }
+    }
+
     /// A node did not answer.
     pub(super) fn failed(&mut self, address: SocketAddr, config: &Config) {
         for bucket in &mut self.buckets {

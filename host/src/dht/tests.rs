@@ -35,6 +35,7 @@ fn config() -> Config {
         upload_rate_limit: 8_000,
         block_ratelimit: 5,
         block_timeout: Duration::from_secs(300),
+        ip_filter: Arc::default(),
     }
 }
 

@@ -8,6 +8,7 @@ mod contacts;
 mod requests;
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Instant;
 
 use pilotfish_plugin::rt::HookStatus;
@@ -206,7 +207,7 @@ impl State {
         if !is_open {
             return;
         }
-        let config = config(&self.settings);
+        let config = Config { ip_filter: self.ip_filter.clone(), ..config(&self.settings) };
         self.dht.nodes.iter_mut().flatten().for_each(|node| node.set_config(config.clone()));
         for address in self.listening.clone() {
             self.start_node(address.is_ipv4(), &config);
@@ -319,5 +320,6 @@ fn config(settings: &Settings) -> Config {
         upload_rate_limit: settings.dht_upload_rate_limit,
         block_ratelimit: settings.dht_block_ratelimit,
         block_timeout: settings.dht_block_timeout.duration(),
+        ip_filter: Arc::default(),
     }
 }

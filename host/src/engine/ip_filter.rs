@@ -15,6 +15,7 @@ impl Engine {
     pub(super) fn set_ip_filter(&mut self, filter: Arc<IpFilter>) {
         let state = &mut self.state;
         state.ip_filter = filter.clone();
+        state.update_dht();
         for torrent in state.order.clone() {
             if let Some(t) = state.torrent_mut(torrent) {
                 t.candidates.retain(|endpoint, _| !filter.blocks(endpoint.ip()));
