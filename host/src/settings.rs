@@ -260,6 +260,8 @@ settings! {
     announce_to_all_tiers: bool = false;
     /// The most trackers that are asked by HTTP at a time, all torrents together.
     max_concurrent_http_announces: u32 = 50, 1..=100_000;
+    /// Whether trackers at addresses that the IP filter keeps out are not asked either.
+    apply_ip_filter_to_trackers: bool = true;
     /// How long a UDP tracker's connection id is used, in seconds (BEP 15).
     udp_tracker_token_expiry: Seconds = Seconds(60), 1..=3_600;
     /// Whether a tracker or a web seed that is asked by HTTPS must have a certificate that this system trusts.

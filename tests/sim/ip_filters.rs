@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use pilotfish::alert::AlertKind;
-use pilotfish::command::Command;
+use pilotfish::command::{Command, DhtCommand};
 use pilotfish::ip_filter::{Access, IpFilter, Rule};
 use pilotfish::settings::{Seconds, Settings};
 use pilotfish_plugin::{ErrorCode, TorrentHandle};
@@ -95,4 +95,55 @@ fn another_filter_closes_connections_and_forgets_candidates_that_it_does_not_let
     let calls = sim.alerts(leech).filter(|alert| matches!(alert, AlertKind::PeerConnect { .. })).count();
     assert_eq!(calls, 2);
     sim.assert_complete(leech, &content);
+}
+
+#[test]
+fn a_tracker_that_is_kept_out_is_not_asked_unless_the_user_has_it_otherwise() {
+    for applies in [true, false] {
+        let mut sim = Sim::new(8);
+        let ip = sim.tracker("t.test").ip;
+        let leech = sim.node_with(Settings { apply_ip_filter_to_trackers: applies, ..talkative() });
+        let rule = Rule::new(ip, ip, Access::BLOCKED).unwrap();
+        sim.command(leech, Command::SetIpFilter(Arc::new(IpFilter::new([rule]))));
+        let tiers: &[&[&str]] = &[&["udp://t.test:80"], &["http://t.test/announce"]];
+        sim.add(leech, &Content::tracked(8, 100_000, 16_384, tiers));
+        sim.run_for(5 * SECOND);
+        assert_eq!(sim.tracker_at("t.test").packets.is_empty(), applies);
+        let told = crate::trackers::errors(&sim, leech);
+        let blocked = (1, "the tracker is blocked by the IP filter".to_owned());
+        assert_eq!(told.first(), applies.then_some(&blocked));
+        // By HTTP, whoever looks the name up knows what is kept out.
+        let told: Vec<bool> = sim.fetched.iter().map(|(_, request)| request.ip_filter.is_some()).collect();
+        assert_eq!(told, if applies { vec![true] } else { vec![] });
+    }
+}
+
+#[test]
+fn a_node_of_the_dht_that_is_kept_out_is_forgotten_and_neither_asked_nor_answered() {
+    let mut sim = Sim::new(9);
+    let settings = || Settings {
+        dht_restrict_routing_ips: false,
+        dht_restrict_search_ips: false,
+        enable_lsd: false,
+        ..talkative()
+    };
+    let [ours, theirs, friend] = [0; 3].map(|_| sim.node_with(settings()));
+    let introduce = |sim: &mut Sim, node: NodeId, other: NodeId| {
+        let (host, port) = (sim.at(other).address.ip().to_string(), sim.at(other).address.port());
+        sim.command(node, Command::Dht(DhtCommand::AddNode { host, port }));
+    };
+    introduce(&mut sim, ours, theirs);
+    introduce(&mut sim, ours, friend);
+    sim.run_for(30 * SECOND);
+    let keep_out = filter(&sim, &[theirs]);
+    sim.command(ours, keep_out);
+    sim.tap();
+    let address = sim.at(theirs).address;
+    let content = Content::random(9, 100_000, 16_384);
+    sim.add(ours, &content);
+    sim.add(theirs, &content);
+    introduce(&mut sim, ours, theirs);
+    sim.run_for(600 * SECOND);
+    let to: Vec<_> = sim.datagrams_of(ours).map(|(to, _)| *to).collect();
+    assert!(to.contains(&sim.at(friend).address) && !to.contains(&address));
 }

@@ -206,3 +206,67 @@ fn a_tracker_with_several_addresses_is_tried_at_each() {
     let status = &trackers(&mut sim, leech, torrent)[0];
     assert!(status.verified && status.fails == 0);
 }
+
+/// A tracker with an address of each family, and a node that listens on both.
+fn two_families(seed: u64, url: &str) -> (Sim, NodeId, Content) {
+    let mut sim = Sim::new(seed);
+    let (ip, ip6) = (sim.tracker("t.test").ip, "fd00::7".parse().unwrap());
+    sim.tracker_at("t.test").ip6 = Some(ip6);
+    sim.names.insert("t.test".to_owned(), vec![ip6, ip]);
+    let node = sim.node();
+    sim.listen(node, "[fd00::1]:6882".parse().unwrap());
+    (sim, node, content(seed, &[&[url]]))
+}
+
+#[test]
+fn a_tracker_is_told_by_each_address_family_that_is_listened_on() {
+    let (mut sim, node, content) = two_families(780, "udp://t.test:80");
+    let torrent = sim.seed(node, &content);
+    sim.run_for(Duration::from_secs(5));
+    let heard: Vec<(String, bool)> =
+        sim.tracker_at("t.test").heard.iter().map(|heard| (heard.event.clone(), heard.by_ip6)).collect();
+    let mut families: Vec<bool> = heard.iter().map(|(_, by_ip6)| *by_ip6).collect();
+    families.sort();
+    assert_eq!((families, heard.iter().all(|(event, _)| event == "started")), (vec![false, true], true));
+    let status = &trackers(&mut sim, node, torrent)[0];
+    assert!(status.start_sent && !status.updating && status.fails == 0);
+    sim.shut_down(node);
+    assert_eq!(sim.events_at("t.test")[2..], ["stopped", "stopped"]);
+}
+
+#[test]
+fn a_tracker_that_is_silent_in_one_family_works_by_the_other() {
+    let (mut sim, node, content) = two_families(781, "udp://t.test:80");
+    // Nobody is at its other address.
+    sim.tracker_at("t.test").ip6 = None;
+    let torrent = sim.seed(node, &content);
+    sim.run_for(Duration::from_secs(120));
+    assert_eq!(sim.events_at("t.test"), ["started"]);
+    assert_eq!(crate::trackers::errors(&sim, node), []);
+    let status = &trackers(&mut sim, node, torrent)[0];
+    assert!(status.start_sent && !status.updating && status.fails == 0);
+    sim.tracker_at("t.test").mood = Mood::Silent;
+    sim.command(node, reannounce(torrent));
+    sim.run_for(Duration::from_secs(120));
+    assert!(
+        crate::trackers::errors(&sim, node).iter().any(|(times, _)| *times == 1),
+        "it fails where both are silent"
+    );
+}
+
+#[test]
+fn by_http_it_is_fetched_by_each_family_and_a_tracker_with_an_address_for_a_name_once() {
+    for (url, families) in [
+        ("http://t.test/announce", vec![Some(true), Some(false)]),
+        ("http://10.200.0.0/announce", vec![None]),
+    ] {
+        let (mut sim, node, content) = two_families(782, url);
+        sim.seed(node, &content);
+        sim.run_for(Duration::from_secs(5));
+        let asked: Vec<Option<bool>> = sim.fetched.iter().map(|(_, request)| request.is_v4).collect();
+        assert_eq!(asked, families, "{url}");
+        let ports: Vec<bool> =
+            sim.fetched.iter().map(|(_, request)| request.url.contains("&port=6882&")).collect();
+        assert_eq!(ports, families.iter().map(|is_v4| *is_v4 == Some(false)).collect::<Vec<_>>());
+    }
+}

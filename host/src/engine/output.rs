@@ -1,6 +1,7 @@
 //! Everything the engine can ask for.
 
 use std::net::{SocketAddr, SocketAddrV4};
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -8,6 +9,7 @@ use pilotfish_plugin::PeerHandle;
 
 use super::Destination;
 use crate::command::{Answer, Ticket};
+use crate::ip_filter::IpFilter;
 use crate::job::DiskJob;
 
 /// Names a host name that is being looked up.
@@ -31,6 +33,10 @@ pub struct FetchRequest {
     pub most: usize,
     /// Whether a server's certificate must be right.
     pub validate: bool,
+    /// By IPv4, or by IPv6; `None` is whichever there is.
+    pub is_v4: Option<bool>,
+    /// Which addresses are not asked, unless a proxy asks.
+    pub ip_filter: Option<Arc<IpFilter>>,
     /// Through whom.
     pub proxy: Option<Proxy>,
 }

@@ -2,10 +2,14 @@
 
 use std::collections::HashMap;
 use std::error::Error;
+use std::hash::{Hash, Hasher};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
+use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use reqwest::redirect::Policy;
 use reqwest::{Client, ClientBuilder, Response, Url};
 use tokio::sync::OnceCell;
@@ -13,6 +17,7 @@ use tokio::task::AbortHandle;
 use tokio::time::timeout;
 
 use crate::engine::{FetchError, FetchRequest, FetchToken, Fetched, Proxy};
+use crate::ip_filter::IpFilter;
 
 /// How often a server may send us elsewhere (as with libtorrent).
 const REDIRECTIONS: usize = 5;
@@ -31,6 +36,57 @@ pub(super) struct Fetches {
 struct Way {
     proxy: Option<Proxy>,
     validate: bool,
+    is_v4: Option<bool>,
+    filter: Option<Filter>,
+}
+
+/// Which addresses are not asked. Two are the same only if they are one.
+#[derive(Clone, Debug)]
+struct Filter(Arc<IpFilter>);
+
+impl PartialEq for Filter {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+}
+
+impl Eq for Filter {}
+
+impl Hash for Filter {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        Arc::as_ptr(&self.0).hash(state);
+    }
+}
+
+/// The server's addresses are all kept out.
+#[derive(Clone, Copy, Debug, thiserror::Error)]
+#[error("the tracker is blocked by the IP filter")]
+struct Blocked;
+
+impl Filter {
+    /// Whether a URL names an address that is kept out.
+    fn blocks(&self, url: &Url) -> bool {
+        match url.host() {
+            Some(url::Host::Ipv4(ip)) => self.0.blocks(ip.into()),
+            Some(url::Host::Ipv6(ip)) => self.0.blocks(ip.into()),
+            _ => false,
+        }
+    }
+}
+
+impl Resolve for Filter {
+    fn resolve(&self, name: Name) -> Resolving {
+        let filter = self.0.clone();
+        Box::pin(async move {
+            let found = tokio::net::lookup_host((name.as_str(), 0)).await?;
+            let allowed: Vec<_> = found.filter(|address| !filter.blocks(address.ip())).collect();
+            if allowed.is_empty() {
+                return Err(Blocked.into());
+            }
+            let allowed: Addrs = Box::new(allowed.into_iter());
+            Ok(allowed)
+        })
+    }
 }
 
 /// A client that is made when it is first used.
@@ -43,7 +99,12 @@ pub(super) struct LateClient {
 impl Fetches {
     /// What a document is to be fetched with.
     pub(super) fn client(&mut self, request: &FetchRequest) -> Rc<LateClient> {
-        let way = Way { proxy: request.proxy.clone(), validate: request.validate };
+        let (proxy, validate, is_v4) = (request.proxy.clone(), request.validate, request.is_v4);
+        // A proxy has its own way to the server.
+        let filter = request.ip_filter.clone().filter(|_| proxy.is_none()).map(Filter);
+        // Another filter holds from now on.
+        self.clients.retain(|way, _| way.filter.is_none() || filter.is_none() || way.filter == filter);
+        let way = Way { proxy, validate, is_v4, filter };
         let late = || Rc::new(LateClient { way: way.clone(), client: OnceCell::new() });
         self.clients.entry(way.clone()).or_insert_with(late).clone()
     }
@@ -69,6 +130,10 @@ impl Fetches {
 /// Fetches a document.
 pub(super) async fn fetch(client: &LateClient, request: FetchRequest) -> Result<Fetched, FetchError> {
     let FetchRequest { url, user_agent, receive_timeout, most, .. } = request;
+    let named = Url::parse(&url).ok();
+    if client.way.filter.as_ref().zip(named).is_some_and(|(filter, url)| filter.blocks(&url)) {
+        return Err(FetchError::Failed(Blocked.to_string()));
+    }
     let mut get = client.get().await?.get(url);
     if let Some(user_agent) = user_agent {
         get = get.header(reqwest::header::USER_AGENT, user_agent);
@@ -115,11 +180,16 @@ fn make(way: &Way) -> Result<Client, FetchError> {
 }
 
 fn builder(way: &Way) -> Result<ClientBuilder, FetchError> {
-    let builder = Client::builder()
-        .no_proxy()
-        .referer(false)
-        .redirect(Policy::limited(REDIRECTIONS))
-        .pool_idle_timeout(IDLE);
+    let mut builder =
+        Client::builder().no_proxy().referer(false).redirect(redirections(way)).pool_idle_timeout(IDLE);
+    if let Some(is_v4) = way.is_v4 {
+        let any: [IpAddr; 2] = [Ipv4Addr::UNSPECIFIED.into(), Ipv6Addr::UNSPECIFIED.into()];
+        // Who speaks from an address of one family reaches only those of that.
+        builder = builder.local_address(any[usize::from(!is_v4)]);
+    }
+    if let Some(filter) = &way.filter {
+        builder = builder.dns_resolver(Arc::new(filter.clone()));
+    }
     match &way.proxy {
         None => Ok(builder),
         Some(proxy) => {
@@ -129,6 +199,17 @@ fn builder(way: &Way) -> Result<ClientBuilder, FetchError> {
             Ok(builder.proxy(proxy))
         }
     }
+}
+
+/// Where a server may send us.
+fn redirections(way: &Way) -> Policy {
+    let Some(filter) = way.filter.clone() else { return Policy::limited(REDIRECTIONS) };
+    Policy::custom(move |attempt| match attempt.previous().len() {
+        _ if filter.blocks(attempt.url()) => attempt.error(Blocked),
+        // The first of them is where we began.
+        already if already > REDIRECTIONS => attempt.error("too many redirects"),
+        _ => attempt.follow(),
+    })
 }
 
 /// A proxy as a URL.

@@ -62,6 +62,8 @@ pub struct Tracker {
     pub fails: u32,
     /// Whether it has ever answered.
     pub verified: bool,
+    /// Whether it has ever answered by IPv4, and by IPv6, when that was told apart.
+    pub answers_by: [bool; 2],
     /// What it is being told.
     pub asked: Option<AnnounceEvent>,
     /// Whether it knows of us: it answered `started`, and was not told `stopped` since.
@@ -127,6 +129,7 @@ impl Trackers {
             tier,
             fails: 0,
             verified: false,
+            answers_by: [false; 2],
             asked: None,
             started: false,
             completed: false,
@@ -263,6 +266,13 @@ impl Trackers {
         let rest = reply.min_interval.unwrap_or(DEFAULT_MIN_INTERVAL).min(interval);
         (tracker.next, tracker.earliest) = (Some(now + interval), Some(now + rest));
         self.promote(id);
+    }
+
+    /// A tracker answered by this address family.
+    pub fn answers_by(&mut self, id: TrackerId, is_v4: bool) {
+        if let Some(tracker) = self.get_mut(id) {
+            tracker.answers_by[usize::from(!is_v4)] = true;
+        }
     }
 
     /// A tracker that works stands in front of those of its tier that do not.

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use bytes::Bytes;
-use pilotfish::engine::Destination;
+use pilotfish::engine::{Destination, Input};
 use rand::RngExt;
 
 use super::{Event, NodeId, Sim};
@@ -17,6 +17,11 @@ pub(super) struct Datagram {
 }
 
 impl Sim {
+    /// A node listens on one more address. Nobody comes to it.
+    pub fn listen(&mut self, node: NodeId, address: SocketAddr) {
+        self.handle(node, Input::Listening(address));
+    }
+
     /// Everything that a node has sent by UDP since the [tap](Self::tap).
     pub fn datagrams_of(&self, node: NodeId) -> impl Iterator<Item = &(SocketAddr, Bytes)> {
         self.datagrams.iter().filter(move |(from, _)| *from == node).map(|(_, datagram)| datagram)

@@ -32,6 +32,8 @@ pub enum Mood {
 pub struct Tracker {
     /// Its address.
     pub ip: IpAddr,
+    /// Its address of the other family, if it has one.
+    pub ip6: Option<IpAddr>,
     pub mood: Mood,
     /// In seconds.
     pub interval: u32,
@@ -56,6 +58,8 @@ pub struct Tracker {
 pub struct Heard {
     pub at: Duration,
     pub from: Option<SocketAddr>,
+    /// At its address of the other family.
+    pub by_ip6: bool,
     /// `scrape` for a scrape.
     pub event: String,
     pub info_hash: Vec<u8>,
@@ -75,6 +79,7 @@ impl Sim {
         self.names.insert(name.to_owned(), vec![ip]);
         self.trackers.entry(name.to_owned()).or_insert_with(|| Tracker {
             ip,
+            ip6: None,
             mood: Mood::Answers,
             interval: 1_800,
             more: Vec::new(),
@@ -136,10 +141,17 @@ impl Sim {
     /// A datagram goes to a tracker, if there is one at that address.
     pub(super) fn ask_tracker(&mut self, node: NodeId, to: SocketAddr, payload: &[u8]) -> bool {
         let (from, now, late) = (self.nodes[node.0].address, self.now, self.link.latency * 2);
-        let Some(tracker) = self.trackers.values_mut().find(|tracker| tracker.ip == to.ip()) else {
+        let is_at = |tracker: &&mut Tracker| tracker.ip == to.ip() || tracker.ip6 == Some(to.ip());
+        let Some(tracker) = self.trackers.values_mut().find(is_at) else {
             return false;
         };
-        if let Some(answer) = tracker.hear(payload, from, now) {
+        let before = tracker.heard.len();
+        if let Some(mut answer) = tracker.hear(payload, from, now) {
+            if to.is_ipv6() {
+                // All peers here are of the other family.
+                answer.truncate(20);
+                tracker.heard[before..].iter_mut().for_each(|heard| heard.by_ip6 = true);
+            }
             self.queue.plan(now + late, Event::TrackerPacket(node, to, answer.into()));
         }
         true
@@ -178,6 +190,7 @@ impl Tracker {
         self.heard.push(Heard {
             at,
             from: Some(from),
+            by_ip6: false,
             event: if scrape { "scrape".to_owned() } else { text("event") },
             info_hash: info_hash.clone(),
             left: number("left"),

@@ -53,7 +53,8 @@ impl State {
                 Question::Announce(announce) => http::announce_url(&url, announce),
                 Question::Scrape(info_hash) => http::scrape_url(&url, info_hash),
             };
-            let user_agent = request.user_agent.clone();
+            let (user_agent, is_v4) = (request.user_agent.clone(), request.is_v4);
+            let filters = self.settings.apply_ip_filter_to_trackers && !self.ip_filter.is_empty();
             self.announcing.fetching += 1;
             let request = Box::new(FetchRequest {
                 url,
@@ -61,6 +62,8 @@ impl State {
                 receive_timeout: self.settings.tracker_receive_timeout.duration(),
                 most: self.settings.tracker_maximum_response_length as usize,
                 validate: self.settings.validate_https_trackers,
+                is_v4,
+                ip_filter: filters.then(|| self.ip_filter.clone()),
                 proxy: self.tracker_proxy(),
             });
             self.outputs.push_back(Output::Fetch { fetch: FetchToken(id), request });

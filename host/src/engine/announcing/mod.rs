@@ -2,9 +2,11 @@
 //!
 //! What is due when is a matter of the torrent ([`Trackers`](crate::torrent::Trackers)); here it becomes a [`Request`], which
 //! goes out by HTTP (`fetches`) or UDP (`udp`) and ends in an answer, or in an error, at its deadline at the latest. A
-//! request holds everything that it needs, so that a torrent that was removed can still say goodbye.
+//! request holds everything that it needs, so that a torrent that was removed can still say goodbye. Who listens on both
+//! address families tells a tracker by each of them (`rounds`).
 
 mod fetches;
+mod rounds;
 mod udp;
 
 use std::collections::{BTreeMap, VecDeque};
@@ -13,6 +15,7 @@ use std::time::{Duration, Instant};
 
 use pilotfish_plugin::{PeerSource, TorrentHandle};
 
+use self::rounds::Place;
 use super::Engine;
 use super::output::{FetchToken, Output};
 use super::relay::Route;
@@ -40,6 +43,7 @@ pub(super) struct Announcing {
     /// How many go by HTTP.
     fetching: usize,
     udp: udp::Exchange,
+    rounds: rounds::Rounds,
     /// When the session ends, whoever has not answered.
     end: Option<Instant>,
 }
@@ -53,10 +57,15 @@ struct Request {
     url: String,
     question: Question,
     user_agent: Option<String>,
+    /// By IPv4, or by IPv6; `None` is whichever there is.
+    is_v4: Option<bool>,
+    /// Of which round it is a part.
+    round: Option<u64>,
     way: Way,
     deadline: Instant,
 }
 
+#[derive(Clone)]
 enum Question {
     Announce(AnnounceRequest),
     Scrape([u8; 20]),
@@ -144,7 +153,7 @@ impl Engine {
         let (name, tracker_url) = (request.name.clone(), request.url.clone());
         let event = event.name().to_owned();
         self.state.alert(AlertKind::TrackerAnnounce { torrent, name, tracker_url, event });
-        self.send_request(request);
+        self.send_round(request);
     }
 
     /// Trackers are asked sooner than they would be.
@@ -228,10 +237,16 @@ impl Engine {
     }
 
     fn answered(&mut self, request: Request, result: Result<Answer, TrackerError>) {
+        let place = request
+            .round
+            .map_or(Place::First, |round| self.state.announcing.rounds.end_part(round, result.is_ok()));
+        if place == Place::Nowhere {
+            return;
+        }
         match (&request.question, result) {
             (Question::Announce(asked), Ok(Answer::Announce(reply))) => {
                 let asked = asked.clone();
-                self.on_announced(request, asked, reply);
+                self.on_announced(request, asked, reply, place);
             }
             (Question::Announce(_), Ok(Answer::Scrape(_)))
             | (Question::Scrape(_), Ok(Answer::Announce(_))) => {
@@ -250,7 +265,13 @@ impl Engine {
         }
     }
 
-    fn on_announced(&mut self, mut request: Request, asked: AnnounceRequest, reply: AnnounceReply) {
+    fn on_announced(
+        &mut self,
+        mut request: Request,
+        asked: AnnounceRequest,
+        reply: AnnounceReply,
+        place: Place,
+    ) {
         let (policy, now) = (self.state.announce_policy(request.torrent), self.state.now);
         let (torrent, name, tracker_url) = (request.torrent, request.name.clone(), request.url.clone());
         let Some(t) = self.state.torrent_mut(torrent) else {
@@ -261,11 +282,17 @@ impl Engine {
                 request.question =
                     Question::Announce(AnnounceRequest { event, num_want, trackerid, ..asked });
                 request.deadline = now + self.state.settings.stop_tracker_timeout.duration();
+                request.round = None;
                 self.send_request(request);
             }
             return;
         };
-        t.trackers.replied(request.tracker, &reply, now, &policy);
+        if place == Place::First {
+            t.trackers.replied(request.tracker, &reply, now, &policy);
+        }
+        if let Some(is_v4) = request.is_v4 {
+            t.trackers.answers_by(request.tracker, is_v4);
+        }
         let wanted = t.trackers.is_announcing() && asked.event != AnnounceEvent::Stopped;
         let num_peers = u32::try_from(reply.peers.len()).unwrap_or(u32::MAX);
         let reply_alert = AlertKind::TrackerReply {
@@ -420,6 +447,8 @@ impl State {
             url: t.trackers.get(tracker)?.url.clone(),
             question,
             user_agent,
+            is_v4: None,
+            round: None,
             way: Way::Over,
             deadline: self.now + limit,
         })
@@ -454,6 +483,7 @@ impl State {
         let hopeless: Vec<u64> = requests.filter(|(_, r)| hopeless(r)).map(|(id, _)| *id).collect();
         for id in hopeless {
             let Some(request) = self.take_request(id) else { continue };
+            self.announcing.rounds.forget(request.round);
             if let Some(t) = self.torrent_mut(request.torrent) {
                 t.trackers.forgotten(request.tracker);
             }

@@ -83,11 +83,18 @@ impl Engine {
     pub(in crate::engine) fn on_tracker_resolved(&mut self, id: u64, found: io::Result<Vec<IpAddr>>) {
         let families = self.state.listening.clone();
         let ours = |ip: &IpAddr| families.iter().any(|local| local.is_ipv4() == ip.is_ipv4());
+        let filters = self.state.settings.apply_ip_filter_to_trackers;
+        let (filter, is_v4) = (self.state.ip_filter.clone(), self.state.family_of(id));
         let Some(talk) = self.state.talk(id) else { return };
         let port = talk.port;
         let error = match found {
-            Ok(found) => {
-                let found = found.into_iter().filter(ours).take(MOST_ADDRESSES);
+            Ok(mut found) => {
+                found.retain(|ip| ours(ip) && is_v4.is_none_or(|is_v4| ip.is_ipv4() == is_v4));
+                if filters && !found.is_empty() && found.iter().all(|ip| filter.blocks(*ip)) {
+                    return self.finish_request(id, Err(TrackerError::Blocked));
+                }
+                let allowed = found.into_iter().filter(|ip| !filters || !filter.blocks(*ip));
+                let found = allowed.take(MOST_ADDRESSES);
                 talk.addresses = found.map(|ip| Destination::Address(SocketAddr::new(ip, port))).collect();
                 if !talk.addresses.is_empty() {
                     return self.state.send_packet(id);

@@ -25,7 +25,16 @@ fn server(answer: impl Fn(&str, &mut TcpStream) + Send + 'static) -> SocketAddr 
 
 fn request(url: String) -> FetchRequest {
     let (receive_timeout, most) = (Duration::from_secs(20), 1_000);
-    FetchRequest { url, user_agent: None, receive_timeout, most, validate: true, proxy: None }
+    FetchRequest {
+        url,
+        user_agent: None,
+        receive_timeout,
+        most,
+        validate: true,
+        is_v4: None,
+        ip_filter: None,
+        proxy: None,
+    }
 }
 
 fn fetched(request: FetchRequest) -> Result<Fetched, FetchError> {
@@ -129,4 +138,47 @@ fn a_proxy_is_asked_for_everything_with_its_password() {
     let said = String::from_utf8_lossy(&said).to_lowercase();
     assert!(said.starts_with("get http://nowhere.invalid/announce?x=1 "), "{said}");
     assert!(said.contains("proxy-authorization: basic bwu6ytpiqgm="), "{said}");
+}
+
+#[test]
+fn a_server_is_reached_by_the_address_family_that_was_asked_for() {
+    let address = server(|_, stream| ok(stream, "", b"here"));
+    let by = |is_v4| {
+        let url = format!("http://localhost:{}/", address.port());
+        fetched(FetchRequest { is_v4, ..request(url) }).is_ok()
+    };
+    assert!(by(Some(true)) && by(None));
+    // It does not listen on ::1.
+    assert!(!by(Some(false)));
+}
+
+#[test]
+fn a_server_that_the_filter_keeps_out_is_not_reached_by_name_nor_address_nor_redirection() {
+    use crate::ip_filter::{Access, Rule};
+
+    let address = server(|request, stream| match request.starts_with("GET /elsewhere ") {
+        true => {
+            let port = stream.local_addr().unwrap().port();
+            let place = format!("http://127.0.0.2:{port}/");
+            let head = format!("HTTP/1.1 302 Found\r\nLocation: {place}\r\nContent-Length: 0\r\n\r\n");
+            let _ = stream.write_all(head.as_bytes());
+        }
+        false => ok(stream, "", b"here"),
+    });
+    let filter = |first: &str, last: &str| {
+        let rule = Rule::new(first.parse().unwrap(), last.parse().unwrap(), Access::BLOCKED).unwrap();
+        Some(Arc::new(IpFilter::new([rule])))
+    };
+    let port = address.port();
+    let get = |host: &str, path: &str, ip_filter| {
+        let url = format!("http://{host}:{port}/{path}");
+        fetched(FetchRequest { ip_filter, is_v4: Some(true), ..request(url) }).map(|fetched| fetched.status)
+    };
+    let blocked = Err(FetchError::Failed(Blocked.to_string()));
+    let (ours, another) = (filter("127.0.0.1", "127.0.0.1"), filter("127.0.0.2", "127.0.0.9"));
+    assert_eq!(get("127.0.0.1", "", ours.clone()), blocked);
+    assert_eq!(get("localhost", "", ours.clone()), blocked);
+    assert_eq!(get("127.0.0.1", "", another.clone()), Ok(200));
+    assert_eq!(get("localhost", "", another.clone()), Ok(200));
+    assert_eq!(get("localhost", "elsewhere", another), blocked);
 }

@@ -151,6 +151,9 @@ pub enum TrackerError {
     /// The tracker speaks UDP, for which the proxy has no way.
     #[error("a tracker cannot be reached by UDP through a proxy that speaks HTTP")]
     NoUdp,
+    /// All addresses of the tracker are kept out.
+    #[error("the tracker is blocked by the IP filter")]
+    Blocked,
     /// No answer came in time.
     #[error("the tracker did not answer in time")]
     TimedOut,

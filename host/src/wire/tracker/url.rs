@@ -68,9 +68,20 @@ impl TrackerUrl {
     /// The address that stands in the place of a name.
     pub fn address(&self) -> Option<IpAddr> {
         match self {
-            Self::Http(_) => None,
+            Self::Http(url) => host(url).parse().ok(),
             Self::Udp { host, .. } => host.parse().ok(),
         }
+    }
+}
+
+/// The host in a URL, without brackets.
+fn host(url: &str) -> &str {
+    let rest = url.split_once("://").map_or("", |(_, rest)| rest);
+    let authority = rest.split(['/', '?']).next().unwrap_or_default();
+    let place = authority.rsplit('@').next().unwrap_or_default();
+    match place.strip_prefix('[') {
+        Some(rest) => rest.split(']').next().unwrap_or_default(),
+        None => place.split(':').next().unwrap_or_default(),
     }
 }
 
@@ -94,6 +105,14 @@ mod tests {
         assert_eq!(parse("UDP://[::1]:2"), udp("::1", 2, ""));
         assert_eq!(parse("udp://[::1]:2/").address(), Some("::1".parse().unwrap()));
         assert_eq!(parse("udp://a.b:2/").address(), None);
+        for (url, address) in [
+            ("http://1.2.3.4/announce", Some("1.2.3.4")),
+            ("https://me:secret@[::1]:443?x=1", Some("::1")),
+            ("http://1.2.3.4.example/1.2.3.4", None),
+            ("http://a.b:80/", None),
+        ] {
+            assert_eq!(parse(url).address(), address.map(|address| address.parse().unwrap()), "{url}");
+        }
     }
 
     #[test]
