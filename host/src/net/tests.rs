@@ -27,7 +27,7 @@ fn on_network_thread(test: impl Future<Output = ()>) {
 }
 
 /// A driver, and the alerts of its engine.
-fn driver() -> (Rc<RefCell<Driver>>, Arc<AlertBox>) {
+pub(super) fn driver() -> (Rc<RefCell<Driver>>, Arc<AlertBox>) {
     let mut settings = Settings::default();
     settings.set("alert_mask", "all").unwrap();
     let config = EngineConfig { settings, seed: 1, unix_time: 0, dht_state: None, waker: Arc::new(|| {}) };

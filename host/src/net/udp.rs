@@ -91,8 +91,10 @@ fn bind(address: SocketAddr) -> io::Result<UdpSocket> {
     if address.is_ipv6() {
         socket.set_only_v6(true)?;
     }
-    // It goes on with what it has.
-    let _ = socket.set_recv_buffer_size(KEPT);
+    if socket.recv_buffer_size()? < KEPT {
+        // It goes on with what it has.
+        let _ = socket.set_recv_buffer_size(KEPT);
+    }
     socket.set_nonblocking(true)?;
     socket.bind(&address.into())?;
     UdpSocket::from_std(socket.into())

@@ -5,7 +5,9 @@ use tokio::io::Interest;
 use tokio::task::{LocalSet, spawn_local};
 
 use super::*;
+use crate::alert::AlertKind;
 use crate::net::peer_io::Moved;
+use crate::net::{listener, tests};
 use crate::wire::Protocol;
 
 /// Runs a test on a thread as a session has one.
@@ -184,4 +186,40 @@ fn two_that_call_each_other_at_once_have_a_connection_each_way() {
 fn two_that_call_each_other_meet_also_if_the_first_packets_find_a_closed_door() {
     // A router lets nothing in from an address that nothing was sent to yet.
     on_network_thread(meet([|_| true, |packet| packet > 1]));
+}
+
+/// Waits until it is so.
+async fn until(is_so: impl Fn() -> bool) {
+    while !is_so() {
+        sleep(Duration::from_millis(1)).await;
+    }
+}
+
+#[test]
+fn who_says_nothing_is_no_peer_and_only_so_many_may_be_silent() {
+    on_network_thread(async {
+        let (driver, alerts) = tests::driver();
+        listener::listen(&driver, &["127.0.0.1:0".parse().unwrap()]);
+        let AlertKind::ListenSucceeded { address } = alerts.take(None).unwrap().kind else {
+            panic!("it listens")
+        };
+        let peers = || driver.borrow().connections();
+        let here = end(|_| true).await;
+        let mut silent = Vec::new();
+        for _ in 0..MOST_SILENT {
+            silent.push(here.connect(address).await.unwrap());
+        }
+        assert!(timeout(REQUEST_AGAIN / 2, here.connect(address)).await.is_err(), "there is room for more");
+        assert_eq!(peers(), 0);
+
+        // Who says something is one, and leaves its place to the next.
+        let speaks = silent.pop().unwrap();
+        say(&speaks, b"\x13BitTorrent").await;
+        until(|| peers() == 1).await;
+        let next = here.connect(address).await.unwrap();
+        drop((silent, speaks, next));
+        until(|| peers() == 0).await;
+        let there = driver.borrow().udp.all_utp().remove(0);
+        until(|| here.connections() + there.connections() == 0).await;
+    });
 }
