@@ -433,9 +433,13 @@ peer_info! {
     source;
     /// libtorrent's `peer_info::flags`.
     flags;
+    /// Whether the peer speaks ut_holepunch (BEP 55): 1 if it does.
+    supports_holepunch;
 }
 
 impl PeerInfo {
+    /// Bit of [`flags`](Self::flags): somebody introduced us, and both sides called (BEP 55).
+    pub const HOLEPUNCHED: i64 = 1 << 15;
     /// Bit of [`flags`](Self::flags): the connection is one of uTP (BEP 29).
     pub const UTP_SOCKET: i64 = 1 << 17;
     /// Bit of [`flags`](Self::flags): the connection is RC4-encrypted.

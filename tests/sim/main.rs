@@ -17,6 +17,7 @@ mod extended;
 mod greetings;
 mod handles;
 mod handshakes;
+mod holepunch;
 mod inbound;
 mod ip_filters;
 mod liars;

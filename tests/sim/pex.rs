@@ -147,8 +147,8 @@ fn nobody_is_told_of_itself_or_of_who_is_not_connected_and_whoever_goes_is_said_
         SocketAddr::V6(_) => Vec::new(),
     };
     let [first, second] = &messages(to_a)[..] else { panic!("two messages") };
-    // Connected to by it (0x10), and no seed.
-    let added = [b"d5:added6:", &compact(c)[..], b"7:added.f1:\x10"].concat();
+    // Connected to by it (0x10), able to be introduced (0x08), and no seed.
+    let added = [b"d5:added6:", &compact(c)[..], b"7:added.f1:\x18"].concat();
     assert!(first.starts_with(&added), "{}", first.escape_ascii());
     let dropped = [b"7:dropped6:", &compact(c)[..]].concat();
     assert!(second.windows(dropped.len()).any(|window| window == dropped), "{}", second.escape_ascii());

@@ -64,10 +64,23 @@ impl Engine {
     }
 
     fn connect(&mut self, torrent: TorrentHandle, address: SocketAddr) {
+        if let Some(dial) = self.state.dial(torrent, address) {
+            self.call(torrent, address, dial, false);
+        }
+    }
+
+    /// Connects to a peer, perhaps to one that calls us as well.
+    pub(super) fn call(
+        &mut self,
+        torrent: TorrentHandle,
+        address: SocketAddr,
+        dial: Dial,
+        holepunched: bool,
+    ) {
         let state = &mut self.state;
-        let Some(dial) = state.dial(torrent, address) else { return };
         let mut connection = Connection::new(address, true, state.request_limits(), state.now);
         connection.torrent = Some(torrent);
+        connection.holepunched = holepunched;
         let peer = state.insert_peer(connection);
         state.choose_greeting(peer, torrent);
         let Some(t) = state.torrent_mut(torrent) else { return };
@@ -170,6 +183,7 @@ impl Engine {
         self.tell_peer(peer, PeerHooks::on_disconnect, |p, cx| p.on_disconnect(cx, closing.error));
         let torrent = self.state.peer(peer).and_then(|connection| connection.torrent);
         let was_web_seed = self.state.peer(peer).is_some_and(|connection| connection.web.is_some());
+        self.state.ask_for_introduction(peer, closing);
         let retry = self.state.forget_peer(peer, closing);
         self.chains.peers.remove(peer);
         self.chains.ciphers.forget(peer);
@@ -216,9 +230,21 @@ impl Engine {
         source: PeerSource,
         said: PexFlags,
     ) {
+        self.add_candidate(torrent, address, source, said);
+        self.connect_peers(torrent);
+    }
+
+    /// Puts a peer on a torrent's list, and tells plugins what became of it. Whether it is there now.
+    pub(super) fn add_candidate(
+        &mut self,
+        torrent: TorrentHandle,
+        address: SocketAddr,
+        source: PeerSource,
+        said: PexFlags,
+    ) -> bool {
         let banned = self.state.bans.contains(address.ip());
         let filtered = self.state.torrent(torrent).is_some() && self.state.blocks(torrent, address);
-        let Some(t) = self.state.torrent_mut(torrent) else { return };
+        let Some(t) = self.state.torrent_mut(torrent) else { return false };
         let added = if banned {
             Added::Refused(Reason::Banned)
         } else if t.is_private() && UNTRACKED.intersects(source) {
@@ -241,7 +267,7 @@ impl Engine {
         self.tell_torrent(torrent, TorrentHooks::on_add_peer, |p, cx| {
             p.on_add_peer(cx, address.into(), source, sources, flags, refusal)
         });
-        self.connect_peers(torrent);
+        !matches!(added, Added::Refused(_))
     }
 }
 

@@ -12,7 +12,7 @@ use super::host_api::lend_entry;
 use super::state::{SessionPhase, State};
 use crate::command::AddTorrentError;
 use crate::metainfo::InfoHashes;
-use crate::peer::{Connection, ENGINE_EXTENSIONS, Phase};
+use crate::peer::{Connection, ENGINE_EXTENSIONS, Phase, UT_HOLEPUNCH};
 use crate::settings::EncPolicy;
 use crate::torrent::Refusal;
 use crate::wire::{EntryTree, ExtensionHandshake, Message, Reserved};
@@ -320,7 +320,11 @@ impl State {
             .and_then(|t| self.torrent(t))
             .is_some_and(crate::torrent::Torrent::is_finished);
         let ours = ExtensionHandshake {
-            messages: ENGINE_EXTENSIONS.iter().map(|(name, id)| (name.as_bytes().to_vec(), *id)).collect(),
+            messages: ENGINE_EXTENSIONS
+                .iter()
+                .filter(|(_, id)| *id != UT_HOLEPUNCH || self.introduces())
+                .map(|(name, id)| (name.as_bytes().to_vec(), *id))
+                .collect(),
             port: self.listen_port().filter(|_| connection.outgoing),
             version: self.settings.client_version().map(str::to_owned),
             your_ip: Some(connection.remote.ip()),

@@ -341,9 +341,13 @@ impl Engine {
         }
         let length = u32::try_from(body.len()).unwrap_or(u32::MAX);
         if extended {
-            self.first_handled(peer, origin, PeerHooks::on_extended, |p, cx| {
+            // Whom a plugin offers meanwhile is somebody that this peer told of.
+            self.state.teller = Some(peer);
+            let handled = self.first_handled(peer, origin, PeerHooks::on_extended, |p, cx| {
                 p.on_extended(cx, length, id, body.into())
-            })
+            });
+            self.state.teller = None;
+            handled
         } else {
             self.first_handled(peer, origin, PeerHooks::on_unknown_message, |p, cx| {
                 p.on_unknown_message(cx, length, id, body.into())
@@ -397,7 +401,8 @@ impl Engine {
             (LT_DONTHAVE, &[a, b, c, d]) => {
                 self.on_dont_have(peer, u32::from_be_bytes([a, b, c, d]), MessageOrigin::WIRE);
             }
-            (UPLOAD_ONLY | UT_HOLEPUNCH | LT_DONTHAVE | SHARE_MODE, _) => {}
+            (UT_HOLEPUNCH, payload) => self.on_holepunch(peer, payload),
+            (UPLOAD_ONLY | LT_DONTHAVE | SHARE_MODE, _) => {}
             _ => return false,
         }
         true

@@ -28,6 +28,7 @@
 //! | `local_discovery` | looking for peers on the network that we are on |
 //! | `external` | from which address others see us |
 //! | `port_mapping` | ports that routers let through to us |
+//! | `holepunch` | peers that can be called only while they call us |
 //! | `ciphers`, `encryption` | encryption that plugins switch on; that which the handshake brings (MSE) |
 //! | `tick`, `choking`, `timers` | deadlines |
 //! | `host_api` | the functions that plugins call |
@@ -49,6 +50,7 @@ mod encryption;
 mod external;
 mod handlers;
 mod handshake;
+mod holepunch;
 mod host_api;
 mod inbound;
 mod input;

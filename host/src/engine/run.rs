@@ -1,7 +1,9 @@
 //! Doing what is written down.
 
 use pilotfish_plugin::rt::HookStatus;
-use pilotfish_plugin::{ErrorCode, MessageOrigin, Operation, PeerHandle, PeerHooks, SessionHooks, Severity};
+use pilotfish_plugin::{
+    ErrorCode, MessageOrigin, Operation, PeerHandle, PeerHooks, PexFlags, SessionHooks, Severity,
+};
 
 use super::Engine;
 use super::step::{Sent, Step};
@@ -34,7 +36,10 @@ impl Engine {
                 self.switch_receive_cipher(peer, owner, cipher.0)
             }
             Step::OfferPeer(torrent, address, source) => self.offer_peer(torrent, address, source),
-            Step::AddPeer { torrent, address, source, flags } => {
+            Step::AddPeer { torrent, address, source, flags, teller } => {
+                if let Some(teller) = teller.filter(|_| flags.contains(PexFlags::HOLEPUNCH)) {
+                    self.state.told_by(teller, address);
+                }
                 self.offer_peer_with(torrent, address, source, flags);
             }
             Step::Ban(torrent, address, reason) => self.ban(torrent, address, reason),

@@ -85,6 +85,8 @@ pub(super) struct State {
     pub(super) plugins: Vec<PluginRecord>,
     /// The plugin whose hook runs.
     pub(super) calling: PluginId,
+    /// Whose extended message plugins are looking at.
+    pub(super) teller: Option<PeerHandle>,
     /// Dictionaries that plugins are filling in.
     pub(super) entries: Vec<EntryTree>,
 
@@ -219,6 +221,7 @@ impl State {
             custom_types: CustomTypes::default(),
             plugins: Vec::new(),
             calling: PluginId(u32::MAX),
+            teller: None,
             entries: Vec::new(),
             dht: Dht::remembering(config.dht_state.as_deref()),
             local_discovery: LocalDiscovery::default(),

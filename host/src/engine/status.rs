@@ -120,6 +120,7 @@ impl State {
                 ("send_quota", quota(Direction::Upload)),
                 ("download_limit", limit(Direction::Download)),
                 ("upload_limit", limit(Direction::Upload)),
+                ("supports_holepunch", connection.extensions.theirs("ut_holepunch").is_some().into()),
                 ("failcount", known.map_or(0, |known| known.failcount.into())),
                 ("num_hashfails", known.map_or(0, |known| known.hash_failures.into())),
                 ("source", known.map_or(0, |known| known.sources.0.into())),
@@ -189,10 +190,13 @@ impl State {
             Some(Method::Rc4) => PeerInfo::RC4_ENCRYPTED.cast_unsigned(),
             Some(Method::Plaintext) => PeerInfo::PLAINTEXT_ENCRYPTED.cast_unsigned(),
         };
-        let socket = match connection.transport {
+        let mut socket = match connection.transport {
             Transport::Tcp => 0,
             Transport::Utp => PeerInfo::UTP_SOCKET.cast_unsigned(),
         };
+        if connection.holepunched {
+            socket |= PeerInfo::HOLEPUNCHED.cast_unsigned();
+        }
         let bits: u64 = bits.iter().enumerate().filter(|(_, on)| **on).map(|(bit, _)| 1 << bit).sum();
         bits | encryption | socket
     }

@@ -46,7 +46,14 @@ pub(super) enum Step {
     /// A peer is offered to a torrent.
     OfferPeer(TorrentHandle, SocketAddr, PeerSource),
     /// A peer of which more is known is offered to a torrent.
-    AddPeer { torrent: TorrentHandle, address: SocketAddr, source: PeerSource, flags: PexFlags },
+    AddPeer {
+        torrent: TorrentHandle,
+        address: SocketAddr,
+        source: PeerSource,
+        flags: PexFlags,
+        /// The peer that told of it, if one did.
+        teller: Option<PeerHandle>,
+    },
     /// An address is banned from a torrent, or from the session.
     Ban(Option<TorrentHandle>, SocketAddr, BanReason),
     /// A torrent is added.

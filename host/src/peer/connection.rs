@@ -12,8 +12,8 @@ use pilotfish_plugin::{
 use super::mse::{Greeting, Keys, Method};
 use super::web::WebLink;
 use super::{
-    Allowance, Bitfield, Direction, Extensions, Meter, Outbox, RequestLimits, RequestQueue, SendAhead,
-    Transport,
+    Allowance, Bitfield, Direction, Extensions, Introductions, Meter, Outbox, RequestLimits, RequestQueue,
+    SendAhead, Transport,
 };
 use crate::metainfo::{BLOCK_SIZE, BlockSpan, PieceIndex};
 use crate::wire::{Decoder, MAX_MESSAGE, Message, RawRequest, Reserved};
@@ -73,6 +73,10 @@ pub struct Connection {
     pub outgoing: bool,
     /// What it goes by; TCP until it is connected.
     pub transport: Transport,
+    /// Whether somebody introduced us, so that both call (BEP 55).
+    pub holepunched: bool,
+    /// Introductions by this peer, once there was one.
+    pub introductions: Option<Box<Introductions>>,
     /// Its torrent, once known.
     pub torrent: Option<TorrentHandle>,
     /// How far it has come.
@@ -219,6 +223,8 @@ impl Connection {
             local: None,
             outgoing,
             transport: Transport::default(),
+            holepunched: false,
+            introductions: None,
             torrent: None,
             phase: if outgoing { Phase::Connecting } else { Phase::Handshaking },
             closing: None,

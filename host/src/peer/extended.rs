@@ -5,10 +5,11 @@ use std::collections::HashMap;
 use pilotfish_plugin::PluginId;
 
 /// Ids that the engine keeps for itself, by the names under which it announces them. libtorrent's numbers.
-pub const ENGINE_EXTENSIONS: [(&str, u8); 2] = [("upload_only", UPLOAD_ONLY), ("lt_donthave", LT_DONTHAVE)];
+pub const ENGINE_EXTENSIONS: [(&str, u8); 3] =
+    [("upload_only", UPLOAD_ONLY), ("ut_holepunch", UT_HOLEPUNCH), ("lt_donthave", LT_DONTHAVE)];
 /// Our id of `upload_only` (BEP 21, as an extended message).
 pub const UPLOAD_ONLY: u8 = 3;
-/// Our id of `ut_holepunch` (BEP 55), kept free.
+/// Our id of `ut_holepunch` (BEP 55).
 pub const UT_HOLEPUNCH: u8 = 4;
 /// Our id of `lt_donthave` (BEP 54).
 pub const LT_DONTHAVE: u8 = 7;

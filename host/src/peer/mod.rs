@@ -8,6 +8,7 @@ mod bitfield;
 mod connection;
 mod extended;
 mod fast;
+mod introductions;
 pub mod mse;
 mod outbox;
 mod pipe;
@@ -28,6 +29,7 @@ pub use extended::{
     ENGINE_EXTENSIONS, Extensions, LT_DONTHAVE, RegisterError, SHARE_MODE, UPLOAD_ONLY, UT_HOLEPUNCH,
 };
 pub use fast::allowed_fast;
+pub use introductions::Introductions;
 pub use outbox::{Outbox, Segment};
 pub use priority::peer_priority;
 pub use rates::Meter;

@@ -194,7 +194,8 @@ host_functions! {
 
     fn add_peer(state, torrent: TorrentHandle, address: Endpoint, source: PeerSource, flags: PexFlags) {
         state.torrent(torrent)?;
-        state.steps.push_back(Step::AddPeer { torrent, address: address.into(), source, flags });
+        let teller = state.teller;
+        state.steps.push_back(Step::AddPeer { torrent, address: address.into(), source, flags, teller });
         YES
     }
 

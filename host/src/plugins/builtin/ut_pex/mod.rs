@@ -98,6 +98,7 @@ impl Contact {
             flag(info.flag(PeerInfo::RC4_ENCRYPTED | PeerInfo::PLAINTEXT_ENCRYPTED), PexFlags::ENCRYPTION)
                 | flag(said.contains(PeerFlags::UPLOAD_ONLY), PexFlags::SEED)
                 | flag(info.flag(PeerInfo::UTP_SOCKET), PexFlags::UTP)
+                | flag(info.supports_holepunch() != 0, PexFlags::HOLEPUNCH)
                 | flag(said.contains(PeerFlags::OUTGOING), PexFlags::REACHABLE);
         Some(Self { peer: peer.handle(), address, flags })
     }
