@@ -206,6 +206,8 @@ alerts! {
     PluginPanicked = 1001, "plugin_panicked", ERROR { plugin: String, hook: String, text: String, place: String } => "plugin {plugin}: {hook} panicked{place}: {text}";
     /// A plugin panicked too often, and is not attached to anything any more. (Ours.)
     PluginQuarantined = 1002, "plugin_quarantined", ERROR { plugin: String, panics: u32 } => "plugin {plugin}: quarantined after {panics} panics";
+    /// About how many peers a torrent has by nodes of the DHT, of IPv4 or of IPv6. (Ours.)
+    DhtScrapeReply = 1004, "dht_scrape_reply", DHT_OPERATION { info_hash: [u8; 20], complete: u32, incomplete: u32 } => "{info_hash}: the DHT knows about {complete} seeds, and {incomplete} other peers";
     /// Hooks kept causing hooks; the rest waits for the next tick. (Ours.)
     TooManyRounds = 1003, "too_many_rounds", PERFORMANCE_WARNING { waiting: u64 } => "plugins keep causing events: {waiting} wait for the next tick";
 }

@@ -333,6 +333,9 @@ fn the_program_stores_and_finds_items_and_asks_questions() {
     let found =
         |a: &AlertKind| matches!(a, AlertKind::DhtGetPeersReply { peers, .. } if peers.contains(&announced));
     sim.run_until(LIMIT, |sim| has(sim, nodes[14], found));
+    sim.command(nodes[14], Command::Dht(DhtCommand::Scrape([5; 20])));
+    let counted = |a: &AlertKind| matches!(a, AlertKind::DhtScrapeReply { complete: 0, incomplete: 1, .. });
+    sim.run_until(LIMIT, |sim| has(sim, nodes[14], counted));
     let keeper =
         *nodes.iter().find(|node| has(&sim, **node, |a| matches!(a, AlertKind::DhtAnnounce { .. }))).unwrap();
     let to = sim.at(keeper).address;

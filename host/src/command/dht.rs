@@ -24,6 +24,8 @@ pub enum DhtCommand {
         /// Where our peers connect to; 0 is the port that we listen on.
         announce: Option<u16>,
     },
+    /// Asks how many peers a torrent has (BEP 33).
+    Scrape([u8; 20]),
     /// Looks for an immutable item.
     GetImmutable([u8; 20]),
     /// Looks for a mutable item.

@@ -33,20 +33,25 @@ impl Node {
         let mut response = Response { id, nodes: nodes.unwrap_or_default(), ..Response::default() };
         match arguments {
             Arguments::Ping | Arguments::FindNode { .. } => self.send_response(from, t, response),
-            Arguments::GetPeers { info_hash, .. } => {
+            Arguments::GetPeers { info_hash, scrape, .. } => {
                 self.events.push_back(Event::Asked { info_hash });
                 let most = if self.is_v4() { MOST_PEERS.0 } else { MOST_PEERS.1 };
                 let token = self.tokens.token(from.ip(), info_hash);
-                response.peers = self.store.peers(info_hash, most, now, rng);
+                let filters = self.store.filters(info_hash, now).filter(|_| scrape);
+                // Both would not fit into a datagram that is not divided on its way.
+                if !scrape {
+                    response.peers = self.store.peers(info_hash, most, now, rng);
+                }
+                response.filters = filters.as_ref().map(|[seeds, others]| [&seeds.0, &others.0]);
                 response.token = Some(&token);
                 self.send_response(from, t, response);
             }
-            Arguments::AnnouncePeer { info_hash, port, token, .. } => {
+            Arguments::AnnouncePeer { info_hash, port, token, seed } => {
                 if !self.tokens.is_good(token, from.ip(), info_hash) {
                     return self.send_error(from, t, 203, "invalid token");
                 }
                 let peer = SocketAddr::new(from.ip(), port.unwrap_or(from.port()));
-                self.store.announce(info_hash, peer, now, &self.config);
+                self.store.announce(info_hash, peer, seed, now, &self.config);
                 self.events.push_back(Event::Announced { info_hash, peer });
                 self.send_response(from, t, response);
             }

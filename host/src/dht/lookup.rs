@@ -6,6 +6,7 @@
 use std::collections::HashSet;
 use std::net::SocketAddr;
 
+use super::bloom::Bloom;
 use super::{Config, FoundItem, K, RequestId, network};
 use crate::command::SecretKey;
 use crate::wire::krpc::{NodeId, NodeInfo};
@@ -24,6 +25,8 @@ pub(super) enum Goal {
     Nodes { bootstrap: bool },
     /// Peers of a torrent; and to be one of them, if there is a port.
     Peers { request: RequestId, announce: Option<Announce> },
+    /// How many peers a torrent has: those that have everything, and the others.
+    Figures { request: RequestId, filters: Box<[Bloom; 2]> },
     /// An item.
     Item(Box<ItemGoal>),
 }

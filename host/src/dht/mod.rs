@@ -1,4 +1,4 @@
-//! One node of the DHT, sans I/O (BEP 5, 32, 42, 43, 44, 51).
+//! One node of the DHT, sans I/O (BEP 5, 32, 33, 42, 43, 44, 51).
 //!
 //! A [`Node`] speaks one address family. Datagrams go in by [`Node::receive`], time by [`Node::on_timeout`]; what is to be
 //! sent and what came of it comes out by [`Node::poll_event`], and [`Node::poll_timeout`] says when time matters next. A
@@ -17,10 +17,12 @@
 //! | `table` | the nodes that we know |
 //! | `store`, `tokens` | what we keep for others; who may store |
 //! | `items` | values and their signatures |
+//! | `bloom` | how many peers there are |
 //! | `node_id` | which ids belong to which addresses |
 //! | `limits` | how much we answer |
 
 mod answers;
+mod bloom;
 mod items;
 mod limits;
 mod lookup;
@@ -114,6 +116,15 @@ pub enum Event {
         request: RequestId,
         /// Who.
         peers: Vec<SocketAddr>,
+    },
+    /// About how many peers a torrent has is known, as far as nodes tell: the request is over.
+    Figures {
+        /// Which request.
+        request: RequestId,
+        /// Peers that have everything.
+        seeds: u32,
+        /// The others.
+        downloaders: u32,
     },
     /// An item was found, or for an immutable one, that there is none.
     Item {

@@ -49,7 +49,7 @@ impl Node {
     /// Ends a lookup without its result; nothing more is asked or announced for it.
     pub fn cancel(&mut self, request: RequestId) {
         self.lookups.retain(|_, lookup| match &lookup.goal {
-            Goal::Peers { request: other, .. } => *other != request,
+            Goal::Peers { request: other, .. } | Goal::Figures { request: other, .. } => *other != request,
             Goal::Item(item) => item.request != request,
             Goal::Nodes { .. } => true,
         });
@@ -88,6 +88,12 @@ impl Node {
             self.events.push_back(Event::Peers { request, peers });
         }
         self.begin(self.lookup(info_hash, Goal::Peers { request, announce }), now, rng);
+    }
+
+    /// Asks how many peers a torrent has (BEP 33).
+    pub fn scrape(&mut self, request: RequestId, info_hash: NodeId, now: Instant, rng: &mut StdRng) {
+        let filters = Box::new(self.store.filters(info_hash, now).unwrap_or_default());
+        self.begin(self.lookup(info_hash, Goal::Figures { request, filters }), now, rng);
     }
 
     /// Looks for an immutable item.
@@ -224,7 +230,8 @@ impl Node {
             let target = lookup.target;
             let arguments = match &lookup.goal {
                 Goal::Nodes { .. } => Arguments::FindNode { target, want },
-                Goal::Peers { .. } => Arguments::GetPeers { info_hash: target, want },
+                Goal::Peers { .. } => Arguments::GetPeers { info_hash: target, want, scrape: false },
+                Goal::Figures { .. } => Arguments::GetPeers { info_hash: target, want, scrape: true },
                 Goal::Item(_) => Arguments::Get { target, seq: None, want },
             };
             if !self.ask(next.address, next.id, Purpose::Lookup(id), arguments, now, rng)
@@ -263,6 +270,10 @@ impl Node {
                 if !peers.is_empty() {
                     self.events.push_back(Event::Peers { request: *request, peers });
                 }
+            }
+            Goal::Figures { filters, .. } => {
+                let told = response.filters.iter().flatten();
+                filters.iter_mut().zip(told).for_each(|(filter, told)| filter.join(told));
             }
             Goal::Item(goal) => {
                 let ItemGoal { request, key, best, put } = goal.as_mut();
@@ -314,6 +325,10 @@ impl Node {
                     }
                 }
                 self.events.push_back(Event::Finished { request, nodes });
+            }
+            Goal::Figures { request, filters } => {
+                let [seeds, downloaders] = filters.map(|filter| filter.count());
+                self.events.push_back(Event::Figures { request, seeds, downloaders });
             }
             Goal::Item(goal) => self.finish_item(*goal, &storers, nodes, now, rng),
         }

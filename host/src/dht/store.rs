@@ -9,6 +9,7 @@ use rand::RngExt;
 use rand::seq::IteratorRandom;
 
 use super::Config;
+use super::bloom::Bloom;
 use crate::wire::krpc::{NodeId, Samples};
 
 /// How long a peer is remembered (libtorrent's).
@@ -18,8 +19,21 @@ const ITEM_LIFETIME: Duration = Duration::from_secs(2 * 60 * 60);
 
 #[derive(Debug, Default)]
 struct Swarm {
-    /// When each last announced itself.
-    peers: HashMap<SocketAddr, Instant>,
+    peers: HashMap<SocketAddr, Peer>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Peer {
+    /// When it last announced itself.
+    announced: Instant,
+    /// It has everything, it says.
+    seed: bool,
+}
+
+impl Peer {
+    fn is_fresh(&self, now: Instant) -> bool {
+        now.duration_since(self.announced) < PEER_LIFETIME
+    }
 }
 
 /// What is stored under a place.
@@ -47,7 +61,14 @@ impl Store {
     }
 
     /// A peer of a torrent announced itself.
-    pub(super) fn announce(&mut self, info_hash: NodeId, peer: SocketAddr, now: Instant, config: &Config) {
+    pub(super) fn announce(
+        &mut self,
+        info_hash: NodeId,
+        peer: SocketAddr,
+        seed: bool,
+        now: Instant,
+        config: &Config,
+    ) {
         if !self.torrents.contains_key(&info_hash) && self.torrents.len() >= config.max_torrents.max(1) {
             // The smallest swarm is missed least.
             let least = self.torrents.iter().min_by_key(|(id, swarm)| (swarm.peers.len(), **id));
@@ -57,10 +78,21 @@ impl Store {
         }
         let swarm = self.torrents.entry(info_hash).or_default();
         if !swarm.peers.contains_key(&peer) && swarm.peers.len() >= config.max_peers.max(1) {
-            let oldest = swarm.peers.iter().min_by_key(|(peer, at)| (**at, **peer)).map(|(peer, _)| *peer);
+            let oldest = swarm.peers.iter().min_by_key(|(address, peer)| (peer.announced, **address));
+            let oldest = oldest.map(|(address, _)| *address);
             oldest.map(|oldest| swarm.peers.remove(&oldest));
         }
-        swarm.peers.insert(peer, now);
+        swarm.peers.insert(peer, Peer { announced: now, seed });
+    }
+
+    /// The addresses of a torrent's peers: of those that have everything, and of the others (BEP 33).
+    pub(super) fn filters(&self, info_hash: NodeId, now: Instant) -> Option<[Bloom; 2]> {
+        let mut filters = <[Bloom; 2]>::default();
+        let peers = &self.torrents.get(&info_hash)?.peers;
+        for (address, peer) in peers.iter().filter(|(_, peer)| peer.is_fresh(now)) {
+            filters[usize::from(!peer.seed)].insert(address.ip());
+        }
+        Some(filters)
     }
 
     /// Some peers of a torrent, at most `most`.
@@ -72,12 +104,8 @@ impl Store {
         rng: &mut impl RngExt,
     ) -> Vec<SocketAddr> {
         let Some(swarm) = self.torrents.get(&info_hash) else { return Vec::new() };
-        let mut fresh: Vec<SocketAddr> = swarm
-            .peers
-            .iter()
-            .filter(|(_, at)| now.duration_since(**at) < PEER_LIFETIME)
-            .map(|(peer, _)| *peer)
-            .collect();
+        let mut fresh: Vec<SocketAddr> =
+            swarm.peers.iter().filter(|(_, peer)| peer.is_fresh(now)).map(|(address, _)| *address).collect();
         // The map has no order of its own that a run could be repeated with.
         fresh.sort_unstable();
         fresh.into_iter().sample(rng, most)
@@ -127,7 +155,7 @@ impl Store {
         }
         self.swept = now;
         self.torrents.retain(|_, swarm| {
-            swarm.peers.retain(|_, at| now.duration_since(*at) < PEER_LIFETIME);
+            swarm.peers.retain(|_, peer| peer.is_fresh(now));
             !swarm.peers.is_empty()
         });
         self.items.retain(|_, item| now.duration_since(item.announced) < ITEM_LIFETIME);

@@ -351,7 +351,7 @@ fn samples_are_some_of_the_torrents_and_the_same_ones_for_a_while() {
     assert_eq!(sample(&mut net).num, 0);
     for i in 0..50 {
         let now = net.now;
-        net.nodes[node].store.announce(NodeId([i; 20]), address(9), now, &config());
+        net.nodes[node].store.announce(NodeId([i; 20]), address(9), false, now, &config());
     }
     let first = sample(&mut net);
     assert_eq!((first.num, first.hashes.len()), (50, 20));
@@ -359,4 +359,39 @@ fn samples_are_some_of_the_torrents_and_the_same_ones_for_a_while() {
     let second = sample(&mut net);
     assert_eq!(second.hashes, first.hashes);
     assert!(second.interval < first.interval);
+}
+
+#[test]
+fn a_torrents_peers_are_counted_without_being_named() {
+    let mut net = Net::grown(11, 60, 20_000);
+    let info_hash = NodeId([0x33; 20]);
+    for node in 0..30 {
+        let request = net.request();
+        let announce = Announce { port: Some(7_000), seed: node < 12 };
+        net.nodes[node].get_peers(request, info_hash, Some(announce), net.now, &mut net.rng);
+        net.settle(node);
+        net.run_until(|net| net.is_finished(request));
+    }
+    net.run_for(Duration::from_secs(5));
+    let request = net.request();
+    net.nodes[45].scrape(request, info_hash, net.now, &mut net.rng);
+    net.settle(45);
+    let figures = |net: &Net| {
+        net.events.iter().find_map(|(_, event)| match event {
+            Event::Figures { request: r, seeds, downloaders } if *r == request => {
+                Some((*seeds, *downloaders))
+            }
+            _ => None,
+        })
+    };
+    net.run_until(|net| figures(net).is_some());
+    let (seeds, downloaders) = figures(&net).unwrap();
+    assert!((11..=13).contains(&seeds) && (16..=20).contains(&downloaders), "{seeds} {downloaders}");
+    assert_eq!(net.found(request), [], "nobody was named");
+    // Of a torrent that nobody knows there is nothing to tell.
+    let from = address(50);
+    let scrape = Arguments::GetPeers { info_hash: NodeId([9; 20]), want: Want::default(), scrape: true };
+    let answer = net.ask(0, from, NodeId([1; 20]), scrape).unwrap();
+    let answer = response(&answer);
+    assert!(answer.filters.is_none() && answer.token.is_some());
 }

@@ -156,6 +156,9 @@ impl Engine {
                 state.with_node(!is_v4, |other, now, _| other.hear_of(node, now));
             }
             Event::Peers { request, peers } => self.on_dht_peers(request, peers),
+            Event::Figures { request, seeds, downloaders } => {
+                state.on_dht_figures(request, seeds, downloaders)
+            }
             Event::Item { request, item } => state.on_dht_item(request, item),
             Event::Finished { request, nodes } => state.on_dht_finished(request, nodes),
             Event::Answered { request, from, message } => {

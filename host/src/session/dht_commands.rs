@@ -1,4 +1,4 @@
-//! What a program can ask of the DHT (BEP 5, 44, 51).
+//! What a program can ask of the DHT (BEP 5, 33, 44, 51).
 
 use std::net::SocketAddr;
 
@@ -21,6 +21,12 @@ impl Session {
     /// Torrents of the session are announced anyway, unless they are private.
     pub fn dht_announce(&self, info_hash: [u8; 20], port: u16) {
         self.tell(Command::Dht(DhtCommand::GetPeers { info_hash, announce: Some(port) }));
+    }
+
+    /// Asks how many peers a torrent has, by the DHT (BEP 33): [`DhtScrapeReply`](crate::alert::AlertKind::DhtScrapeReply)
+    /// tells, for each address family that we listen on.
+    pub fn dht_scrape(&self, info_hash: [u8; 20]) {
+        self.tell(Command::Dht(DhtCommand::Scrape(info_hash)));
     }
 
     /// Looks for an immutable item (BEP 44): [`DhtImmutableItem`](crate::alert::AlertKind::DhtImmutableItem) tells of it.

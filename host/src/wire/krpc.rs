@@ -1,4 +1,4 @@
-//! KRPC: the DHT's queries, answers and errors, one bencoded dictionary per datagram (BEP 5, 32, 42, 43, 44, 51).
+//! KRPC: the DHT's queries, answers and errors, one bencoded dictionary per datagram (BEP 5, 32, 33, 42, 43, 44, 51).
 //!
 //! A datagram is read in two steps: [`checked`] makes sure that it is one dictionary of bearable size, repaired if need be,
 //! and [`Packet::read`] takes out of it what the protocol knows. Nothing is decoded that is not asked for, and no decoder is
@@ -173,6 +173,8 @@ pub enum Arguments<'a> {
         info_hash: NodeId,
         /// Of which address families nodes are wanted.
         want: Want,
+        /// How many they are is wanted, and not who (BEP 33).
+        scrape: bool,
     },
     /// I have this torrent.
     AnnouncePeer {
@@ -234,7 +236,7 @@ impl Arguments<'_> {
             Self::FindNode { target, want }
             | Self::Get { target, want, .. }
             | Self::SampleInfohashes { target, want } => Some((target, want)),
-            Self::GetPeers { info_hash, want } => Some((info_hash, want)),
+            Self::GetPeers { info_hash, want, .. } => Some((info_hash, want)),
             Self::Ping | Self::AnnouncePeer { .. } | Self::Put { .. } => None,
         }
     }
@@ -272,6 +274,8 @@ pub struct Response<'a> {
     pub nodes: Vec<NodeInfo>,
     /// Peers of the torrent.
     pub peers: Vec<SocketAddr>,
+    /// Those peers that have everything, and the others, each as a Bloom filter (BEP 33).
+    pub filters: Option<[&'a [u8; 256]; 2]>,
     /// To be shown by who announces or stores.
     pub token: Option<&'a [u8]>,
     /// The owner of the item (BEP 44).
@@ -337,7 +341,11 @@ fn arguments<'a>(method: &str, a: Dict<'a>) -> Result<Arguments<'a>, &'static st
     Ok(match method {
         "ping" => Arguments::Ping,
         "find_node" => Arguments::FindNode { target: target()?, want },
-        "get_peers" => Arguments::GetPeers { info_hash: info_hash()?, want },
+        "get_peers" => Arguments::GetPeers {
+            info_hash: info_hash()?,
+            want,
+            scrape: a.int("scrape").is_some_and(|scrape| scrape != 0),
+        },
         "announce_peer" => Arguments::AnnouncePeer {
             info_hash: info_hash()?,
             port: match a.int("implied_port") {
@@ -392,9 +400,11 @@ fn response(r: Dict<'_>) -> Result<Response<'_>, KrpcError> {
         num: r.int("num").and_then(|n| n.try_into().ok()).unwrap_or(0),
         hashes: hashes.as_chunks().0.to_vec(),
     });
+    let filter = |key| r.bytes(key).and_then(|filter| filter.try_into().ok());
     Ok(Response {
         id,
         nodes: all,
+        filters: filter("BFsd").zip(filter("BFpe")).map(|(seeds, others)| [seeds, others]),
         peers: values.filter_map(Value::bytes).filter_map(address_of).collect(),
         token: r.bytes("token"),
         key: r.bytes("k").and_then(|key| key.try_into().ok()),

@@ -112,7 +112,7 @@ fn who_shows_no_token_stores_nothing() {
     let node = net.join(config());
     let (id, info_hash) = (NodeId([1; 20]), NodeId([2; 20]));
     let announce = |token| Arguments::AnnouncePeer { info_hash, port: Some(7_000), token, seed: false };
-    let get = Arguments::GetPeers { info_hash, want: Want::default() };
+    let get = Arguments::GetPeers { info_hash, want: Want::default(), scrape: false };
     let answer = net.ask(node, address(9), id, get.clone()).unwrap();
     let token = response(&answer).token.unwrap();
     assert_eq!(error_code(&net.ask(node, address(9), id, announce(b"guessed!")).unwrap()), 203);
@@ -132,7 +132,7 @@ fn what_is_kept_for_others_has_limits_and_ends() {
     let now = net.now;
     for torrent in 0..30 {
         for peer in 0..20 {
-            net.nodes[node].store.announce(NodeId([torrent; 20]), address(peer), now, &few);
+            net.nodes[node].store.announce(NodeId([torrent; 20]), address(peer), false, now, &few);
         }
     }
     assert_eq!(net.nodes[node].store.len().0, 10);

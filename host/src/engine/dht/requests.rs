@@ -20,6 +20,8 @@ pub(super) enum Request {
     Torrent(TorrentHandle),
     /// Peers that the program wants.
     Peers([u8; 20]),
+    /// How many peers a torrent has.
+    Figures([u8; 20]),
     Immutable([u8; 20]),
     Mutable(ItemKey),
     Put([u8; 20]),
@@ -50,6 +52,11 @@ impl Engine {
         match command {
             DhtCommand::AddNode { host, port } => state.add_dht_node(&host, port),
             DhtCommand::GetPeers { info_hash, announce } => state.look_for_peers(info_hash, announce),
+            DhtCommand::Scrape(info_hash) => {
+                state.on_each_node(&Request::Figures(info_hash), |node, request, now, rng| {
+                    node.scrape(request, NodeId(info_hash), now, rng);
+                });
+            }
             DhtCommand::GetImmutable(target) => {
                 state.on_each_node(&Request::Immutable(target), |node, request, now, rng| {
                     node.get_immutable(request, NodeId(target), now, rng);
@@ -151,6 +158,13 @@ impl State {
         };
         let request = self.begin_request(Request::Direct(userdata));
         self.with_node(to.is_ipv4(), |node, now, rng| node.send_directly(request, to, &mut query, now, rng));
+    }
+
+    /// How many peers a torrent has is known.
+    pub(super) fn on_dht_figures(&mut self, request: RequestId, complete: u32, incomplete: u32) {
+        if let Some(Request::Figures(info_hash)) = self.dht.requests.0.remove(&request) {
+            self.alert(AlertKind::DhtScrapeReply { info_hash, complete, incomplete });
+        }
     }
 
     /// An item was found, or is not there.

@@ -141,7 +141,7 @@ proptest! {
         let all = [
             Arguments::Ping,
             Arguments::FindNode { target, want },
-            Arguments::GetPeers { info_hash: target, want },
+            Arguments::GetPeers { info_hash: target, want, scrape: seed },
             Arguments::AnnouncePeer { info_hash: target, port, token: &token, seed },
             Arguments::Get { target, seq: seed.then_some(seq), want },
             Arguments::Put { target: None, token: &token, item: immutable, cas: None },
@@ -173,6 +173,7 @@ proptest! {
             id, nodes, peers, token: token.as_deref(), seq,
             samples: hashes.map(|hashes| Samples { interval, num, hashes }),
             value: seq.map(|_| &b"i5e"[..]),
+            filters: seq.map(|_| [&[0xa5; 256], &[0x5a; 256]]),
             ..Response::default()
         };
         survives(&Packet { transaction: b"tt", ip, body: Body::Response(response) })?;

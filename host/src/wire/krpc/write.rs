@@ -125,9 +125,12 @@ fn write_arguments(out: &mut Writer, id: &NodeId, arguments: &Arguments<'_>) {
             out.pair("target", &target.0);
             out.want(*want);
         }
-        Arguments::GetPeers { info_hash, want } => {
+        Arguments::GetPeers { info_hash, want, scrape } => {
             out.pair("id", &id.0);
             out.pair("info_hash", &info_hash.0);
+            if *scrape {
+                out.int_pair("scrape", 1);
+            }
             out.want(*want);
         }
         Arguments::AnnouncePeer { info_hash, port, token, seed } => {
@@ -180,6 +183,10 @@ fn write_put(
 
 fn write_response(out: &mut Writer, r: &Response<'_>, to: Option<SocketAddr>) {
     out.open("r", b'd');
+    if let Some([seeds, others]) = r.filters {
+        out.pair("BFpe", others);
+        out.pair("BFsd", seeds);
+    }
     out.pair("id", &r.id.0);
     if let Some(samples) = &r.samples {
         out.int_pair("interval", samples.interval.into());
