@@ -67,6 +67,28 @@ fn a_torrent_is_announced_at_once_and_every_five_minutes() {
 }
 
 #[test]
+fn each_of_many_torrents_has_a_short_datagram_of_its_own_and_ten_are_sent_in_a_second() {
+    let mut sim = network(957);
+    let node = sim.node_with(settings());
+    let contents: Vec<Content> = (0..25).map(|i| Content::random(2_000 + i, 20_000, 16_384)).collect();
+    for content in &contents {
+        sim.seed(node, content);
+    }
+    let mut sent = Vec::new();
+    for _ in 0..4 {
+        sim.run_for(Duration::from_secs(1));
+        sent.push(sim.multicasts_of(node).count());
+    }
+    assert!(
+        sent.windows(2).all(|pair| pair[1] - pair[0] <= 10) && sent[0] <= 11 && sent[3] == 25,
+        "{sent:?}"
+    );
+    // Transmission reads no more.
+    assert!(sim.multicasts_of(node).all(|payload| payload.len() <= 200));
+    assert!(contents.iter().all(|content| told(&sim, node, content.metainfo.info_hashes().truncated()) == 1));
+}
+
+#[test]
 fn a_private_torrent_is_never_told_of_on_the_network() {
     let mut sim = network(955);
     let [seed, leech] = [0; 2].map(|_| sim.node_with(settings()));

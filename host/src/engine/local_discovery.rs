@@ -15,12 +15,12 @@ use super::output::Output;
 use super::state::{SessionPhase, State};
 use super::timers::Timer;
 use crate::alert::AlertKind;
-use crate::wire::lsd::{Announcement, MOST_HASHES};
+use crate::wire::lsd::Announcement;
 
 /// Between two rounds passes at least so long, however many torrents are added.
 const LEAST_PAUSE: Duration = Duration::from_secs(1);
-/// The most datagrams of a round; what is left over comes in the next.
-const MOST_DATAGRAMS: usize = 10;
+/// The most torrents of a round; what is left over comes in the next.
+const MOST_TORRENTS: usize = 10;
 
 /// When torrents were announced.
 #[derive(Debug, Default)]
@@ -123,8 +123,8 @@ impl State {
         let last = &self.local_discovery.announced;
         let mut due: Vec<TorrentHandle> = wanted;
         due.retain(|torrent| last.get(torrent).is_none_or(|last| now >= *last + interval));
-        if due.len() > MOST_HASHES * MOST_DATAGRAMS {
-            due.truncate(MOST_HASHES * MOST_DATAGRAMS);
+        if due.len() > MOST_TORRENTS {
+            due.truncate(MOST_TORRENTS);
             self.set_round(now + LEAST_PAUSE);
         }
         let mut hashes = Vec::new();
@@ -136,19 +136,20 @@ impl State {
                 hashes.extend(Some(names.best()).filter(|best| *best != names.truncated()));
             }
         }
-        for some in hashes.chunks(MOST_HASHES) {
-            self.send_local_announcement(some);
+        for hash in hashes {
+            self.send_local_announcement(hash);
         }
     }
 
-    fn send_local_announcement(&mut self, info_hashes: &[[u8; 20]]) {
+    /// In a datagram of its own, as libtorrent does it: Transmission reads none that is longer than 200 bytes, and the first
+    /// hash only.
+    fn send_local_announcement(&mut self, info_hash: [u8; 20]) {
         let fresh = self.rng.random::<u32>();
         let cookie = self.local_discovery.cookie.get_or_insert_with(|| format!("{fresh:x}")).clone();
         for is_v4 in [true, false] {
             let ours = self.listening.iter().find(|address| address.is_ipv4() == is_v4);
             let Some(port) = ours.map(SocketAddr::port) else { continue };
-            let announcement =
-                Announcement { port, info_hashes: info_hashes.to_vec(), cookie: cookie.clone() };
+            let announcement = Announcement { port, info_hashes: vec![info_hash], cookie: cookie.clone() };
             let payload = announcement.encode(is_v4).into();
             self.outputs.push_back(Output::LocalAnnouncement { is_v4, payload });
         }

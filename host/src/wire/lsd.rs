@@ -7,7 +7,7 @@ pub const GROUP_V4: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::new(239, 192, 152
 /// Where the datagrams go on IPv6.
 pub const GROUP_V6: SocketAddrV6 =
     SocketAddrV6::new(Ipv6Addr::new(0xff15, 0, 0, 0, 0, 0, 0xefc0, 0x988f), 6771, 0, 0);
-/// The most torrents in a datagram: it must not be divided on its way.
+/// The most torrents in a datagram that count: it must not be divided on its way.
 pub const MOST_HASHES: usize = 20;
 /// A datagram that is longer than this is none of these, in bytes.
 const LONGEST: usize = 2_048;
