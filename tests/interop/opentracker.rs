@@ -9,7 +9,6 @@ use std::process::{Child, Command, Stdio};
 
 use crate::data::{Data, MIB};
 use crate::peers::{download, libtorrent, name_by_links, seed, start};
-use crate::process::{Line, Process};
 
 /// A tracker, which keeps track of a test's torrents and no others.
 pub(crate) struct Opentracker {
@@ -104,19 +103,12 @@ fn finds_libtorrent(way: &str) {
 fn is_found(way: &str) {
     let (mut data, _tracker) = tracked(way);
     let (mut pilotfish, _) = seed(&data, "127.0.0.1:0");
-    wait_for_reply(&mut pilotfish);
+    // It may have come while the data was checked.
+    pilotfish.find("the tracker's answer", |line| line.alert("tracker_reply"));
     name_by_links(&mut data);
     let mut leech = start(&mut libtorrent("leech", &data, &data.arrived(), "127.0.0.1:0"), 0);
     leech.wait_for("a finished torrent", |line| line.event("finished"));
     data.assert_arrived();
-}
-
-/// Waits until Pilotfish has heard of a tracker. That may have been while the data was checked.
-pub(crate) fn wait_for_reply(pilotfish: &mut Process) {
-    let replied = |line: &Line| line.alert("tracker_reply");
-    if !pilotfish.printed.iter().any(|line| replied(line).is_some()) {
-        pilotfish.wait_for("the tracker's answer", replied);
-    }
 }
 
 #[test]

@@ -20,7 +20,7 @@ fn a_link_alone_becomes_a_torrent_through_a_libtorrent_that_has_nothing_but_know
     data.assert_arrived();
     // Who heard of whom first, and called, is chance; but all came from the seed.
     let complete = |line: &crate::process::Line| line.event("finished").is_some();
-    assert!(!middle.printed.iter().any(complete));
+    assert!(!middle.kill().iter().any(complete));
 }
 
 #[test]

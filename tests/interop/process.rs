@@ -70,6 +70,12 @@ impl Process {
         self.fail(&format!("it ended without {what}"))
     }
 
+    /// The first line of all that `wanted` makes something of: it may have been printed already.
+    #[track_caller]
+    pub(crate) fn find<T>(&mut self, what: &str, wanted: impl Fn(&Line) -> Option<T>) -> T {
+        self.printed.iter().find_map(&wanted).unwrap_or_else(|| self.wait_for(what, wanted))
+    }
+
     /// Waits until it has ended by itself, and until nothing is left that could write to where it wrote.
     #[track_caller]
     pub(crate) fn wait(&mut self) -> ExitStatus {

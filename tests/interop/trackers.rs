@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use crate::data::{Data, MIB};
 use crate::peers::{dht_node, download, libtorrent, name_by_links, seed_with, start};
-use crate::process::{Line, Process};
+use crate::process::Process;
 
 /// A script beside these tests.
 fn script(name: &str) -> Command {
@@ -185,10 +185,7 @@ impl Proxy {
     /// Waits until it has done that (`connected`, `relayed`) for `to`, unless it has already.
     #[track_caller]
     fn has(&mut self, done: &str, to: &str) {
-        let wanted = |line: &Line| line.event(done).filter(|event| event["to"] == *to);
-        if !self.process.printed.iter().any(|line| wanted(line).is_some()) {
-            self.process.wait_for(to, wanted);
-        }
+        self.process.find(to, |line| line.event(done).filter(|event| event["to"] == *to));
     }
 }
 
