@@ -16,9 +16,13 @@ mod download;
 mod encryption;
 mod interruption;
 mod limits;
+#[cfg(feature = "debian")]
+mod local_discovery;
 mod lossy;
 mod magnets;
 mod mainline;
+#[cfg(feature = "debian")]
+mod network;
 #[cfg(feature = "debian")]
 mod opentracker;
 mod peers;
@@ -29,6 +33,8 @@ mod process;
 mod qbittorrent;
 mod resume;
 mod trackers;
+#[cfg(feature = "debian")]
+mod transmission;
 mod upload;
 mod utp;
 mod web_seeds;
