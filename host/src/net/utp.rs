@@ -88,7 +88,7 @@ pub(super) struct Limits {
 }
 
 impl Limits {
-    /// Room for all connections that a session may have, for as many that are about to end, and for silent ones.
+    /// By the settings at the start. Room for all connections that a session may have, for as many that are about to end, and for silent ones.
     pub(super) fn of(settings: &Settings) -> Self {
         let most = settings.connections_limit.saturating_add(settings.connections_slack) as usize;
         Self { connections: most * 2 + MOST_SILENT, silence: settings.peer_timeout.duration() + GRACE }

@@ -72,13 +72,23 @@ impl Port {
     ) -> Poll<io::Result<usize>> {
         match self.socket.try_io(Interest::WRITABLE, call) {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                self.full.waiting.lock().push(context.waker().clone());
-                self.full.some.notify_one();
+                self.full.wait(context.waker());
                 Poll::Pending
             }
             Err(error) if !is_too_long(&error) => Poll::Ready(Ok(len)),
             done => Poll::Ready(done),
         }
+    }
+}
+
+impl Full {
+    /// Somebody waits; it may have come before.
+    fn wait(&self, waker: &Waker) {
+        let mut waiting = self.waiting.lock();
+        if !waiting.iter().any(|other| other.will_wake(waker)) {
+            waiting.push(waker.clone());
+        }
+        self.some.notify_one();
     }
 }
 
