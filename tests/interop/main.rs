@@ -14,6 +14,8 @@ mod data;
 mod dht;
 mod download;
 mod encryption;
+#[cfg(feature = "debian")]
+mod firewalls;
 mod interruption;
 mod limits;
 #[cfg(feature = "debian")]

@@ -5,20 +5,19 @@ use std::time::{Duration, Instant};
 
 use crate::data::{Data, MIB};
 use crate::lossy::{Line, Quality};
-use crate::peers::{download, libtorrent, seed_with, start};
+use crate::peers::{address, download, libtorrent, seed_with, set, start};
 use crate::process::{Line as Printed, Process};
 use crate::size;
 
 /// Has Pilotfish speak uTP and nothing else.
 pub(crate) fn by_utp_alone(pilotfish: &mut Command) -> &mut Command {
-    pilotfish.args(["--set", "enable_outgoing_tcp=false", "--set", "enable_incoming_tcp=false"])
+    set(pilotfish, &["enable_outgoing_tcp=false", "enable_incoming_tcp=false"])
 }
 
 /// Has libtorrent speak uTP, and TCP or not.
-fn with_utp(libtorrent: &mut Command, tcp: bool) -> &mut Command {
+pub(crate) fn with_utp(libtorrent: &mut Command, tcp: bool) -> &mut Command {
     for way in ["incoming", "outgoing"] {
-        libtorrent.args(["--set", &format!("enable_{way}_utp=true")]);
-        libtorrent.args(["--set", &format!("enable_{way}_tcp={tcp}")]);
+        set(libtorrent, &[&format!("enable_{way}_utp=true"), &format!("enable_{way}_tcp={tcp}")]);
     }
     libtorrent
 }
@@ -26,9 +25,7 @@ fn with_utp(libtorrent: &mut Command, tcp: bool) -> &mut Command {
 /// libtorrent, which speaks uTP and nothing else, and its address.
 fn libtorrent_by_utp(command: &mut Command, size: u64) -> (Process, String) {
     let mut process = start(with_utp(command, false), size);
-    let address = process.wait_for("its address", |line| {
-        line.event("listening").and_then(|event| Some(event["address"].as_str()?.to_owned()))
-    });
+    let address = address(&mut process);
     (process, address)
 }
 
@@ -100,9 +97,7 @@ fn whoever_speaks_both_is_connected_to_once_and_sends_everything() {
     let data = Data::single(8 * MIB);
     let mut libtorrent =
         start(with_utp(&mut libtorrent("seed", &data, &data.complete(), "127.0.0.1:0"), true), 0);
-    let address = libtorrent.wait_for("its address", |line| {
-        line.event("listening").and_then(|event| Some(event["address"].as_str()?.to_owned()))
-    });
+    let address = address(&mut libtorrent);
     libtorrent.wait_for("checked data", |line| line.event("checked"));
     let mut pilotfish = start(&mut download(&data, &[&address]), 0);
     pilotfish.wait_for_code(0);
@@ -137,7 +132,7 @@ fn a_file_comes_from_libtorrent_by_utp_over_a_bad_line() {
 
 #[test]
 fn libtorrent_gets_a_file_by_utp_over_a_bad_line() {
-    let data = Data::single(2 * MIB);
+    let data = Data::single(MIB);
     let (_pilotfish, address) = seed_with(&data, "127.0.0.1:0", by_utp_alone);
     let line = Line::to(address.parse().unwrap(), BAD);
     let begun = Instant::now();
@@ -145,5 +140,5 @@ fn libtorrent_gets_a_file_by_utp_over_a_bad_line() {
     let (mut leech, _) = libtorrent_by_utp(leech.args(["--peer", &line.near.to_string()]), 0);
     leech.wait_for("a finished torrent", |line| line.event("finished"));
     data.assert_arrived();
-    say_how_fast("to libtorrent", 2 * MIB, &line, begun);
+    say_how_fast("to libtorrent", MIB, &line, begun);
 }
