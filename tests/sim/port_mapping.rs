@@ -96,6 +96,34 @@ fn trackers_and_the_dht_hear_of_the_port_that_the_router_gave() {
 }
 
 #[test]
+fn whoever_was_told_another_port_hears_of_the_one_that_the_router_gave_late() {
+    let mut sim = Sim::new(985);
+    sim.tracker("t.test");
+    let content = Content::tracked(985, 100_000, 16_384, &[&["http://t.test/announce"]]);
+    let unmapped = Settings { enable_upnp: false, enable_natpmp: false, ..talkative() };
+    let (node, other) = (sim.node(), sim.node_with(unmapped));
+    sim.seed(node, &content);
+    let address = sim.at(other).address;
+    let add = DhtCommand::AddNode { host: address.ip().to_string(), port: address.port() };
+    sim.command(node, Command::Dht(add));
+    sim.run_for(Duration::from_secs(120));
+    sim.router.manners = Manners::Maps(10_000, OUTSIDE.parse().unwrap());
+    sim.renew_ports();
+    sim.run_for(Duration::from_secs(60));
+    let ports: Vec<bool> =
+        sim.fetched.iter().map(|(_, request)| request.url.contains("&port=16881&")).collect();
+    assert_eq!(ports, [false, true]);
+    let ours = SocketAddr::new(sim.at(node).address.ip(), 16_881);
+    let heard =
+        |alert: &AlertKind| matches!(alert, AlertKind::DhtAnnounce { address, .. } if *address == ours);
+    assert!(sim.alerts(other).any(heard));
+    // It is no news when it is asked again.
+    sim.renew_ports();
+    sim.run_for(Duration::from_secs(60));
+    assert_eq!(sim.fetched.len(), 2);
+}
+
+#[test]
 fn only_what_others_can_reach_directly_is_mapped() {
     let count = |settings, listening: &[&str]| wanted_by(settings, listening).len();
     assert_eq!(count(talkative(), &["0.0.0.0:6881", "[::]:6881"]), 2);

@@ -64,6 +64,7 @@ impl Engine {
         protocol: PortmapProtocol,
         result: Result<MappedPort, String>,
     ) {
+        let before = self.state.external_tcp_port(mapping.local.into());
         let mappings = &mut self.state.port_mappings;
         let wanted = mappings.wanted.contains(&mapping);
         let Some(outcomes) = mappings.asked.get_mut(&mapping).filter(|_| wanted) else { return };
@@ -79,6 +80,18 @@ impl Engine {
         if let Some(ip) = address {
             self.on_suggested_address(ip);
         }
+        if self.state.external_tcp_port(mapping.local.into()) != before {
+            self.tell_new_port();
+        }
+    }
+
+    /// Whoever was told another port hears of the new one, as soon as it may be asked again.
+    fn tell_new_port(&mut self) {
+        for torrent in self.state.order.clone() {
+            self.force_reannounce(torrent, Duration::ZERO, None, false);
+        }
+        self.state.announce_all_now();
+        self.settle_dht();
     }
 
     /// Nothing more will be done for a port, nor be known of it.

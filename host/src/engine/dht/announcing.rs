@@ -178,8 +178,8 @@ impl State {
         self.announce_due();
     }
 
-    /// There is somebody to ask: torrents need not wait any longer.
-    pub(super) fn announce_all_now(&mut self) {
+    /// There is somebody to ask, or something new to tell: torrents need not wait any longer.
+    pub(in crate::engine) fn announce_all_now(&mut self) {
         let now = self.now;
         let announcing = &mut self.dht.announcing;
         let waiting: Vec<_> = announcing.due.iter().map(|(_, torrent)| *torrent).collect();

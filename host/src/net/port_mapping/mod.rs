@@ -21,6 +21,7 @@ use std::cell::RefCell;
 use std::collections::HashMap;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4};
+use std::pin::pin;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -36,6 +37,8 @@ use crate::engine::{Input, MappedPort, PortMapping, PortmapProtocol, PortmapTran
 const PROTOCOLS: [PortmapProtocol; 2] = [PortmapProtocol::Tcp, PortmapProtocol::Udp];
 /// How long a router may take for one answer, whatever it sends meanwhile.
 const PATIENCE: Duration = Duration::from_secs(40);
+/// How long an answer is waited for at the end, so that nothing is asked for any more when it is taken back.
+const GRACE: Duration = Duration::from_millis(500);
 /// How long it may take to take a port back.
 const GOODBYE: Duration = Duration::from_secs(2);
 /// What routers show their owners beside the port.
@@ -154,12 +157,19 @@ async fn keep<R: Router>(
     mut tell: impl FnMut(PortmapProtocol, Result<MappedPort, String>),
 ) {
     let (first, longest) = surroundings.retry;
-    let mut retry = first;
+    let (mut retry, mut grace) = (first, Duration::ZERO);
     loop {
+        let mut asking = pin!(ask(&mut router, &mut tell));
         let Round { failed, renewal } = tokio::select! {
-            () = end.notified() => break,
-            round = ask(&mut router, &mut tell) => round,
+            () = end.notified() => {
+                // What a router does behind our back when it has been asked to take everything back stays.
+                let _ = timeout(grace, asking).await;
+                break;
+            }
+            round = &mut asking => round,
         };
+        // One that gave us something is worth waiting for.
+        grace = if renewal.is_some() { GRACE } else { Duration::ZERO };
         let renewal = renewal.map(|renewal| renewal.max(surroundings.rest));
         let pause = match failed {
             true => Some(renewal.map_or(retry, |renewal| renewal.min(retry))),

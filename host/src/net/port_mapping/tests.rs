@@ -68,8 +68,18 @@ impl Keeper {
         Self { told, end, task }
     }
 
+    /// A router is there: it is found, however busy this machine is.
     fn upnp(ssdp: SocketAddr, lease: u64) -> Self {
-        let surroundings = Surroundings { ssdp, ..surroundings() };
+        Self::searching(ssdp, lease, Duration::from_secs(30))
+    }
+
+    /// Perhaps there is none.
+    fn hasty_upnp(ssdp: SocketAddr) -> Self {
+        Self::searching(ssdp, 3_600, surroundings().search)
+    }
+
+    fn searching(ssdp: SocketAddr, lease: u64, search: Duration) -> Self {
+        let surroundings = Surroundings { ssdp, search, ..surroundings() };
         Self::start(upnp::Upnp::new(mapping(PortmapTransport::Upnp, lease), &surroundings), surroundings)
     }
 
@@ -203,13 +213,13 @@ fn no_upnp_router_or_one_that_describes_something_else_is_none() {
         let igd = igd(&[]);
         igd.borrow_mut().description = Some("<root><device></device>".to_owned());
         for ssdp in [surroundings().ssdp, Igd::start(&igd).await] {
-            let keeper = Keeper::upnp(ssdp, 3_600);
+            let keeper = Keeper::hasty_upnp(ssdp);
             let told = keeper.hear(4).await;
             assert_eq!(told[0].replacen("tcp", "udp", 1), told[1], "one answer for both: nobody is there");
             keeper.end().await;
         }
         // Once it is one, it is found.
-        let keeper = Keeper::upnp(Igd::start(&igd).await, 3_600);
+        let keeper = Keeper::hasty_upnp(Igd::start(&igd).await);
         keeper.hear(2).await;
         igd.borrow_mut().description = None;
         until(|| keeper.told.borrow().last().is_some_and(|told| told == "udp 6881 81.2.3.4")).await;

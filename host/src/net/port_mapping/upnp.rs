@@ -26,6 +26,7 @@ pub(super) struct Upnp {
     permanent: bool,
 }
 
+#[derive(Clone)]
 struct Found {
     router: Gateway<Tokio>,
     /// Where we listen, as the router sees it.
@@ -80,20 +81,23 @@ impl Upnp {
 
 impl Router for Upnp {
     async fn map(&mut self, protocol: PortmapProtocol) -> Result<Lease, Trouble> {
-        let found = match self.found.take() {
+        let found = match self.found.clone() {
             Some(found) => found,
             None => self.find().await?,
         };
+        // Also if this is ended before the router answers: what it gave is to be taken back.
+        self.found = Some(found.clone());
         let port = match self.add(&found, protocol).await {
             Ok(port) => port,
             Err(error) => {
-                // One that answers is still there; else it may have moved.
-                self.found = Some(found).filter(|_| matches!(error, Trouble::Refused(_)));
+                // One that does not answer may have moved.
+                if let Trouble::Nobody(_) = error {
+                    self.found = None;
+                }
                 return Err(error);
             }
         };
         let address = found.router.get_external_ip().await.ok();
-        self.found = Some(found);
         let lasts = (!self.permanent).then_some(self.mapping.lease);
         Ok(Lease { mapped: MappedPort { port, address }, lasts })
     }
