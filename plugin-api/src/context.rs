@@ -34,6 +34,12 @@ impl Scope {
         Self { host, api }
     }
 
+    /// What the functions are given.
+    #[inline]
+    pub fn host(self) -> HostPtr {
+        self.host
+    }
+
     /// Bytes that a host function hands out; `None` if the object is gone.
     #[inline]
     pub(crate) fn collect(&self, f: impl FnOnce(Sink<'_>) -> HookStatus) -> Option<Vec<u8>> {

@@ -3,10 +3,16 @@
 //! A chain keeps the union of what its objects override: a hook that nobody overrides costs one test. An object that
 //! panicked is retired at once: no verb calls it again, and whoever owns the chain removes it.
 
+use std::marker::PhantomData;
+use std::ptr::NonNull;
+
 use pilotfish_plugin::PluginId;
-use pilotfish_plugin::rt::HookStatus;
+use pilotfish_plugin::rt::{HookStatus, Scope};
 
 use super::{Host, Kind};
+
+/// Who calls while nobody does.
+const NOBODY: PluginId = PluginId(u32::MAX);
 
 /// The plugin objects on one session, torrent or connection, in the order of registration.
 pub struct Chain<K: Kind> {
@@ -39,26 +45,63 @@ impl<K: Kind> Default for Chain<K> {
     }
 }
 
+/// One walk along a chain. All calls share the context, which nothing but the host's idea of the caller tells apart: a plugin
+/// cannot make another one to put in its place.
+struct Walk<'h, K: Kind, H: Host> {
+    host: NonNull<H>,
+    scope: Scope,
+    cx: K::Cx<'h>,
+    subject: K::Subject,
+    _host: PhantomData<&'h mut H>,
+}
+
+impl<'h, K: Kind, H: Host> Walk<'h, K, H> {
+    #[inline]
+    fn new(host: &'h mut H, subject: K::Subject) -> Self {
+        let mut host = NonNull::from(host);
+        // SAFETY: it is borrowed mutably for `'h`, and nobody else uses that borrow.
+        let scope = unsafe { host.as_mut() }.scope(NOBODY);
+        // SAFETY: the scope is fresh, and the host is touched again only in `fault`, which makes another.
+        let cx = unsafe { K::context(scope, subject) };
+        Self { host, scope, cx, subject, _host: PhantomData }
+    }
+
+    /// The next call is this plugin's.
+    #[inline]
+    fn hand_to(&mut self, plugin: PluginId) {
+        // SAFETY: the scope is the newest of the host's, and no call is under way.
+        unsafe { H::hand_to(self.scope, plugin) };
+    }
+
+    #[cold]
+    fn fault(&mut self, plugin: PluginId, hook: &'static str) {
+        // SAFETY: as in `new`; the scope and the context that this makes invalid are replaced.
+        let host = unsafe { self.host.as_mut() };
+        host.fault(plugin, hook, K::place(self.subject));
+        self.scope = host.scope(NOBODY);
+        // SAFETY: as in `new`.
+        self.cx = unsafe { K::context(self.scope, self.subject) };
+    }
+}
+
 impl<K: Kind> Link<K> {
     /// Calls one hook; `None` if this object does not have it, has been retired, or panicked just now.
     #[inline]
     fn call<H: Host>(
         &mut self,
-        host: &mut H,
-        subject: K::Subject,
+        walk: &mut Walk<'_, K, H>,
         hook: K::Set,
         call: &mut impl FnMut(&mut K::Object, &mut K::Cx<'_>) -> Option<HookStatus>,
     ) -> Option<HookStatus> {
         if self.hooks & K::bits(hook) == 0 {
             return None;
         }
-        // SAFETY: the scope is fresh, and `host` is not touched until the context is gone.
-        let mut cx = unsafe { K::context(host.scope(self.plugin), subject) };
-        let status = call(&mut self.object, &mut cx)?;
+        walk.hand_to(self.plugin);
+        let status = call(&mut self.object, &mut walk.cx)?;
         if status == HookStatus::PANICKED {
             self.retired = true;
             self.hooks = 0;
-            host.fault(self.plugin, K::name(hook), K::place(subject));
+            walk.fault(self.plugin, K::name(hook));
             return None;
         }
         Some(status)
@@ -134,8 +177,9 @@ impl<K: Kind> Chain<K> {
         if !self.has(hook) {
             return HookStatus::CONTINUE;
         }
+        let mut walk = Walk::new(host, subject);
         for link in &mut self.links {
-            match link.call(host, subject, hook, &mut call) {
+            match link.call(&mut walk, hook, &mut call) {
                 Some(status) if stops(status) => return status,
                 _ => {}
             }
@@ -171,7 +215,8 @@ impl<K: Kind> Chain<K> {
         mut call: impl FnMut(&mut K::Object, &mut K::Cx<'_>) -> Option<HookStatus>,
     ) -> bool {
         let mut wanting = self.links.iter_mut().filter(|link| link.fragments);
-        wanting.any(|link| link.call(host, subject, hook, &mut call) == Some(HookStatus::HANDLED))
+        let mut walk = Walk::new(host, subject);
+        wanting.any(|link| link.call(&mut walk, hook, &mut call) == Some(HookStatus::HANDLED))
     }
 
     /// Tells everyone.
@@ -184,8 +229,9 @@ impl<K: Kind> Chain<K> {
         mut call: impl FnMut(&mut K::Object, &mut K::Cx<'_>) -> Option<HookStatus>,
     ) {
         if self.has(hook) {
+            let mut walk = Walk::new(host, subject);
             for link in &mut self.links {
-                link.call(host, subject, hook, &mut call);
+                link.call(&mut walk, hook, &mut call);
             }
         }
     }
@@ -199,8 +245,8 @@ impl<K: Kind> Chain<K> {
         mut call: impl FnMut(&mut K::Object, &mut K::Cx<'_>) -> Option<HookStatus>,
     ) {
         if self.has(hook) {
-            self.links
-                .retain_mut(|link| link.call(host, subject, hook, &mut call) != Some(HookStatus::HANDLED));
+            let mut walk = Walk::new(host, subject);
+            self.links.retain_mut(|link| link.call(&mut walk, hook, &mut call) != Some(HookStatus::HANDLED));
             self.unite();
         }
     }
@@ -235,9 +281,10 @@ impl<K: Kind> Chain<K> {
         if !self.has(hook) {
             return total;
         }
+        let mut walk = Walk::new(host, subject);
         for link in &mut self.links {
             let mut value = empty();
-            let answered = link.call(host, subject, hook, &mut |object, cx| call(object, cx, &mut value));
+            let answered = link.call(&mut walk, hook, &mut |object, cx| call(object, cx, &mut value));
             if answered.is_some() {
                 total = fold(total, link.plugin, value);
             }
@@ -280,6 +327,6 @@ impl<K: Kind> Chain<K> {
         mut call: impl FnMut(&mut K::Object, &mut K::Cx<'_>) -> Option<HookStatus>,
     ) -> Option<HookStatus> {
         let link = self.links.iter_mut().rev().find(|link| link.plugin == plugin)?;
-        link.call(host, subject, hook, &mut call)
+        link.call(&mut Walk::new(host, subject), hook, &mut call)
     }
 }

@@ -16,11 +16,17 @@ use pilotfish_plugin::{CipherContext, PeerHandle, PluginId, SessionContext};
 /// The value behind the functions that plugins call.
 ///
 /// # Safety
-/// The scope that [`scope`](Self::scope) returns must be valid for one hook call, provided that `self` is not used in any
-/// other way until that call has returned.
+/// The scope that [`scope`](Self::scope) returns must be valid for hook calls for as long as `self` is not used in any other way
+/// but [`hand_to`](Self::hand_to).
 pub unsafe trait Host {
     /// What a plugin is given to call back with.
     fn scope(&mut self, caller: PluginId) -> Scope;
+
+    /// The next call is given a scope that there is already, and is another plugin's.
+    ///
+    /// # Safety
+    /// The scope is valid, and the newest of its host's; no call is under way.
+    unsafe fn hand_to(scope: Scope, caller: PluginId);
 
     /// A hook panicked; its object is retired already. `place` is what it was attached to.
     fn fault(&mut self, plugin: PluginId, hook: &'static str, place: Place);

@@ -205,6 +205,12 @@ unsafe impl Host for State {
         unsafe { Scope::new(HostPtr((&raw mut *self).cast()), API) }
     }
 
+    #[inline]
+    unsafe fn hand_to(scope: Scope, caller: PluginId) {
+        // SAFETY: the scope is valid and `scope` above made it, so that it points to a state, which nobody else uses now.
+        unsafe { (*scope.host().0.cast::<Self>()).calling = caller };
+    }
+
     fn fault(&mut self, plugin: PluginId, hook: &'static str, place: Place) {
         self.record_fault(plugin, hook, place);
     }
