@@ -81,3 +81,29 @@ fn a_partial_seed_that_wants_more_says_so_and_gets_it_from_another() {
     sim.assert_complete(one, &content);
     assert_eq!(sim.status(other, theirs).num_pieces, 2);
 }
+
+#[test]
+fn a_tracker_is_told_that_a_partial_seed_downloads_no_more_and_that_it_goes_on() {
+    let mut sim = Sim::new(974);
+    sim.tracker("t.test").interval = 600;
+    let content = Content::tracked(974, 65_536, 16_384, &[&["http://t.test/announce"]]);
+    let [seed, leech] = [sim.node(), sim.node()];
+    sim.seed(seed, &content);
+    let add = AddTorrent { piece_priorities: vec![4, 4, 0, 0], ..AddTorrent::new(content.metainfo.clone()) };
+    let torrent = sim.add_as(leech, add);
+    sim.introduce(leech, torrent, seed);
+    sim.run_for(Duration::from_secs(1_300));
+    let from = sim.at(leech).address;
+    let told = |sim: &mut Sim| -> Vec<(String, u64)> {
+        let heard = &sim.tracker_at("t.test").heard;
+        let ours = heard.iter().filter(|heard| heard.from == Some(from));
+        ours.map(|heard| (heard.event.clone(), heard.left)).collect()
+    };
+    let paused = ("paused".to_owned(), 32_768);
+    assert_eq!(told(&mut sim)[1..], [paused.clone(), paused]);
+    let piece = pilotfish_plugin::PieceIndex(2);
+    sim.stall(seed, Duration::from_secs(2_000));
+    sim.command(leech, Command::SetPiecePriority { torrent, piece, priority: 4 });
+    sim.run_for(Duration::from_secs(600));
+    assert_eq!(told(&mut sim)[3..], [(String::new(), 32_768)]);
+}

@@ -250,7 +250,7 @@ impl Trackers {
             Some(AnnounceEvent::Started) => tracker.started = true,
             Some(AnnounceEvent::Completed) => tracker.completed = false,
             Some(AnnounceEvent::Stopped) => (tracker.started, tracker.completed) = (false, false),
-            Some(AnnounceEvent::None) | None => {}
+            Some(AnnounceEvent::None | AnnounceEvent::Paused) | None => {}
         }
         (tracker.fails, tracker.verified) = (0, true);
         tracker.message = reply.warning.clone().unwrap_or_default();

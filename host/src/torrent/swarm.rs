@@ -161,6 +161,11 @@ impl Torrent {
         self.has_metadata() && self.picker.is_finished()
     }
 
+    /// Whether all pieces that are wanted are there, but not all that there are (BEP 21).
+    pub fn is_partial_seed(&self) -> bool {
+        self.is_finished() && !self.picker.is_seed()
+    }
+
     /// Whether blocks are to be requested at all.
     pub fn is_downloading(&self) -> bool {
         self.files_checked && !self.paused && !self.picker.is_finished()

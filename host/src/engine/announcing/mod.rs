@@ -403,6 +403,10 @@ impl State {
     ) -> Option<AnnounceRequest> {
         let t = self.torrent(torrent)?;
         let missing = || t.geometry().total().saturating_sub(t.bytes_done());
+        let event = match event {
+            AnnounceEvent::None if t.files_checked && t.is_partial_seed() => AnnounceEvent::Paused,
+            event => event,
+        };
         Some(AnnounceRequest {
             info_hash: t.description.info_hashes().truncated(),
             peer_id: self.peer_id,

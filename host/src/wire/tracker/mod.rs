@@ -24,7 +24,7 @@ pub const LONGEST_TEXT: usize = 1_024;
 /// The longest time that a tracker may ask us to wait.
 pub const LONGEST_WAIT: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// What a tracker is told besides figures (BEP 3).
+/// What a tracker is told besides figures (BEP 3, 21).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum AnnounceEvent {
     /// Nothing has happened.
@@ -35,6 +35,8 @@ pub enum AnnounceEvent {
     Started,
     /// This is the last time.
     Stopped,
+    /// Nothing has happened; all that is wanted is there, but not everything (BEP 21).
+    Paused,
 }
 
 impl AnnounceEvent {
@@ -45,6 +47,7 @@ impl AnnounceEvent {
             Self::Completed => "completed",
             Self::Started => "started",
             Self::Stopped => "stopped",
+            Self::Paused => "paused",
         }
     }
 }

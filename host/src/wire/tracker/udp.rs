@@ -49,7 +49,8 @@ pub fn announce(connection: u64, transaction: u32, request: &AnnounceRequest, pa
         packet.extend(bytes.to_be_bytes());
     }
     let event: u32 = match request.event {
-        AnnounceEvent::None => 0,
+        // BEP 15 has no number for who is paused.
+        AnnounceEvent::None | AnnounceEvent::Paused => 0,
         AnnounceEvent::Completed => 1,
         AnnounceEvent::Started => 2,
         AnnounceEvent::Stopped => 3,
