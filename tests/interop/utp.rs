@@ -106,6 +106,16 @@ fn whoever_speaks_both_is_connected_to_once_and_sends_everything() {
     assert_eq!(connections, 1);
 }
 
+#[test]
+fn libtorrent_that_wants_no_tcp_is_reached_although_both_are_tried() {
+    let data = Data::single(MIB);
+    let (_libtorrent, address) = seed_by_utp(&data, "127.0.0.1:0", 0);
+    let mut pilotfish = start(&mut download(&data, &[&address]), 0);
+    pilotfish.wait_for_code(0);
+    data.assert_arrived();
+    assert_eq!(pilotfish.printed.iter().filter_map(socket_type).next_back().as_deref(), Some("uTP"));
+}
+
 /// A line of 50 ms in each direction that loses two in a hundred datagrams.
 const BAD: Quality = Quality { delay: Duration::from_millis(50), loss: 2.0 };
 

@@ -146,7 +146,7 @@ fn a_peer_that_cannot_be_called_is_called_again_while_it_calls_once_somebody_int
     alone.add(&content());
     let teller = caller(&mut alone, 1, Transport::Tcp, BOTH);
     tell_of_far(&mut alone, teller, 0x0c);
-    assert_eq!(calls(&alone), [Dial::Race { speaks_utp: true }]);
+    assert_eq!(calls(&alone), [Dial::Race { speaks_utp: true, utp_first: false }]);
     assert!(heard(&alone, teller).is_empty());
     let peer = called(&alone);
     alone.refuse(peer);

@@ -36,7 +36,7 @@ const NO_UTP: (&str, &str) = ("enable_outgoing_utp", "false");
 
 #[test]
 fn peers_are_called_by_what_the_settings_allow() {
-    assert_eq!(dialled(&[]), Some(Dial::Race { speaks_utp: false }));
+    assert_eq!(dialled(&[]), Some(Dial::Race { speaks_utp: false, utp_first: false }));
     assert_eq!(dialled(&[NO_UTP]), Some(Dial::Tcp));
     assert_eq!(dialled(&[NO_TCP]), Some(Dial::Utp));
     assert_eq!(dialled(&[NO_TCP, NO_UTP]), None);
@@ -48,7 +48,7 @@ fn nothing_goes_past_a_proxy_by_utp() {
     assert_eq!(dialled(&proxy), Some(Dial::Tcp));
     assert_eq!(dialled(&[&proxy[..], &[NO_TCP]].concat()), None);
     let for_trackers_only = [&proxy[..], &[("proxy_peer_connections", "false")]].concat();
-    assert_eq!(dialled(&for_trackers_only), Some(Dial::Race { speaks_utp: false }));
+    assert_eq!(dialled(&for_trackers_only), Some(Dial::Race { speaks_utp: false, utp_first: false }));
 }
 
 #[test]
@@ -142,7 +142,7 @@ fn a_peer_that_is_said_or_was_seen_to_speak_utp_is_known_to() {
     let peers = b"d5:added12:\x14\0\0\x01\x1a\xe1\x14\0\0\x02\x1a\xe17:added.f2:\x04\0e";
     alone.tell(teller, &[extended(id.try_into().unwrap(), peers)]);
     alone.run_for(Duration::from_secs(5));
-    let known = |speaks_utp| Dial::Race { speaks_utp };
+    let known = |speaks_utp| Dial::Race { speaks_utp, utp_first: false };
     let dial = |alone: &Alone, address: &str| {
         let address = address.parse().unwrap();
         alone.dials.iter().rev().find(|(to, _)| *to == address).map(|(_, dial)| *dial)
@@ -158,4 +158,22 @@ fn a_peer_that_is_said_or_was_seen_to_speak_utp_is_known_to() {
     alone.dials.clear();
     alone.run_for(Duration::from_secs(600));
     assert_eq!(dial(&alone, &address(9).to_string()), Some(known(true)));
+}
+
+#[test]
+fn utp_has_a_start_with_a_peer_that_took_tcp_and_hung_up() {
+    let mut alone = Alone::new(talkative());
+    let torrent = alone.add(&content());
+    alone.offer(torrent, address(1));
+    let race = |utp_first| Dial::Race { speaks_utp: false, utp_first };
+    let mut dials = Vec::new();
+    for said in [&b""[..], b"", &handshake(&content(), 1), b""] {
+        let peer = alone.next_call();
+        dials.push(alone.dials.pop().unwrap().1);
+        alone.handle(Input::Connected { peer, local: address(0), transport: Transport::Tcp });
+        alone.say(peer, said);
+        alone.hang_up(peer);
+    }
+    // Whoever speaks is welcome to go on by TCP.
+    assert_eq!(dials, [race(false), race(true), race(true), race(false)]);
 }

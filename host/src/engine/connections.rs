@@ -15,7 +15,7 @@ use super::state::{SessionPhase, State};
 use crate::alert::AlertKind;
 use crate::peer::mse::Greeting;
 use crate::peer::{Closing, Connection, Direction, Phase, Transport};
-use crate::torrent::{Added, Refusal as Reason};
+use crate::torrent::{Added, Known, Refusal as Reason};
 use crate::wire::Handshake;
 
 /// Sources from which a private torrent takes no peers (BEP 27).
@@ -300,7 +300,11 @@ impl State {
             (false, true) => Some(Dial::Utp),
             (true, true) => {
                 let known = self.torrent(torrent).and_then(|t| t.candidates.known(address));
-                Some(Dial::Race { speaks_utp: known.is_some_and(|known| known.speaks_utp) })
+                let is = |what: fn(&Known<PeerHandle>) -> bool| known.is_some_and(what);
+                Some(Dial::Race {
+                    speaks_utp: is(|known| known.speaks_utp),
+                    utp_first: is(|known| known.declined_tcp),
+                })
             }
         }
     }
@@ -376,6 +380,13 @@ impl State {
                 // Of no use once we have everything too.
                 if connection.bitfield_received {
                     t.candidates.set_seed(connection.known_as, connection.upload_only());
+                }
+                if connection.outgoing
+                    && connection.transport == Transport::Tcp
+                    && connection.phase > Phase::Connecting
+                {
+                    let declined = connection.phase == Phase::Handshaking;
+                    t.candidates.set_declined_tcp(connection.known_as, declined);
                 }
                 match at_once {
                     true => t.candidates.released(connection.known_as),

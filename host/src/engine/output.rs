@@ -67,6 +67,8 @@ pub enum Dial {
     Race {
         /// Whether the peer is known to speak uTP: then it is worth waiting for if TCP fails.
         speaks_utp: bool,
+        /// Whether uTP has a start: by TCP the peer hung up before it said anything, as one does that wants no TCP.
+        utp_first: bool,
     },
 }
 

@@ -7,7 +7,7 @@ use std::pin::pin;
 use std::rc::Rc;
 use std::time::Duration;
 
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 use super::peer_io::Socket;
 use super::proxy;
@@ -18,6 +18,9 @@ use crate::engine::{Dial, Proxy, Tls as TlsWanted};
 /// How long a peer that nobody knows to speak uTP may take to answer by it once TCP has failed. Until then the engine counts
 /// the peer as being called, and calls others the later.
 const PATIENCE: Duration = Duration::from_secs(2);
+
+/// How long TCP waits where uTP has a start.
+const START: Duration = Duration::from_secs(1);
 
 /// A connection that is to be opened.
 pub(super) struct Call {
@@ -38,9 +41,15 @@ impl Call {
             (Dial::Tcp, _) | (Dial::Race { .. }, None) => self.by_tcp().await,
             (Dial::Utp, Some(utp)) => self.by_utp(utp).await,
             (Dial::Utp, None) => Err(io::ErrorKind::AddrNotAvailable.into()),
-            (Dial::Race { speaks_utp }, Some(utp)) => {
+            (Dial::Race { speaks_utp, utp_first }, Some(utp)) => {
                 let patience = if speaks_utp { None } else { Some(PATIENCE) };
-                race(self.by_tcp(), self.by_utp(utp), patience).await
+                let tcp = async {
+                    if utp_first {
+                        sleep(START).await;
+                    }
+                    self.by_tcp().await
+                };
+                race(tcp, self.by_utp(utp), patience).await
             }
         }
     }

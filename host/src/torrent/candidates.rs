@@ -85,6 +85,8 @@ pub struct Known<P> {
     pub seed: bool,
     /// It was connected by uTP, or somebody said that it was to them.
     pub speaks_utp: bool,
+    /// Its last connection by TCP that we made ended before it said anything.
+    pub declined_tcp: bool,
     /// How many pieces that it contributed to failed; stops at 255.
     pub hash_failures: u8,
     /// It contributed to a piece that failed, and to none since that passed.
@@ -300,6 +302,11 @@ impl<P: Copy> Candidates<P> {
         self.change(canonical(endpoint), |known| known.speaks_utp = true);
     }
 
+    /// Whether the peer took a connection by TCP, and ended it before it said anything.
+    pub fn set_declined_tcp(&mut self, endpoint: SocketAddr, declined: bool) {
+        self.change(canonical(endpoint), |known| known.declined_tcp = declined);
+    }
+
     /// A piece that the peer contributed to has passed: its parole ends.
     pub fn piece_passed(&mut self, endpoint: SocketAddr) {
         self.change(canonical(endpoint), |known| known.parole = false);
@@ -415,6 +422,7 @@ impl<P: Copy> Candidates<P> {
             connectable,
             seed: false,
             speaks_utp: false,
+            declined_tcp: false,
             hash_failures: 0,
             parole: false,
             greeting: None,
