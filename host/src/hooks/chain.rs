@@ -98,6 +98,10 @@ impl<K: Kind> Link<K> {
         }
         walk.hand_to(self.plugin);
         let status = call(&mut self.object, &mut walk.cx)?;
+        // The usual answer: no verb asks more about it.
+        if status == HookStatus::CONTINUE {
+            return Some(status);
+        }
         if status == HookStatus::PANICKED {
             self.retired = true;
             self.hooks = 0;
