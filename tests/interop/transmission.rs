@@ -226,6 +226,8 @@ fn transmission_and_we_find_each_other_through_the_dht() {
     theirs.torrents.truncate(1);
     add_ways_in(&mut command, &addresses);
     let mut transmission = start(&mut there.runs(&command), 0);
+    // It takes half a minute or more to enter the DHT.
+    transmission.set_limit(Duration::from_secs(200));
 
     transmission.find("what it lacks", |line| line.event("finished").filter(|event| event["name"] == "ours"));
     assert!(fs::read(folder.join("ours")).unwrap() == fs::read(ours.complete().join("ours")).unwrap());
