@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io::{Read as _, Write as _};
-use std::net::{TcpListener, TcpStream, UdpSocket};
+use std::net::TcpStream;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::thread;
@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 use crate::data::{Data, MIB};
+use crate::opentracker::free_port;
 use crate::peers::{LIMIT, download, seed_with, start};
 use crate::utp::{assert_by_utp, by_utp_alone, socket_type};
 
@@ -20,18 +21,6 @@ struct Qbittorrent {
     /// Where it listens for peers, and where for orders.
     port: u16,
     orders: u16,
-}
-
-/// A port that is free for TCP and UDP.
-fn free_port() -> u16 {
-    for _ in 0..100 {
-        let tcp = TcpListener::bind("127.0.0.1:0").unwrap();
-        let address = tcp.local_addr().unwrap();
-        if UdpSocket::bind(address).is_ok() {
-            return address.port();
-        }
-    }
-    panic!("no port is free for both TCP and UDP");
 }
 
 impl Qbittorrent {
