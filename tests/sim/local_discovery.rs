@@ -89,6 +89,21 @@ fn each_of_many_torrents_has_a_short_datagram_of_its_own_and_ten_are_sent_in_a_s
 }
 
 #[test]
+fn those_that_were_never_told_of_come_before_those_whose_turn_it_is_again() {
+    let mut sim = network(958);
+    let mut settings = settings();
+    settings.set("local_service_announce_interval", "30").unwrap();
+    let node = sim.node_with(settings);
+    // More than can be told of before the first are due again.
+    let contents: Vec<Content> = (0..330).map(|i| Content::random(3_000 + i, 100, 16_384)).collect();
+    for content in &contents {
+        sim.seed(node, content);
+    }
+    sim.run_for(Duration::from_secs(36));
+    assert!(contents.iter().all(|content| told(&sim, node, content.metainfo.info_hashes().truncated()) >= 1));
+}
+
+#[test]
 fn a_private_torrent_is_never_told_of_on_the_network() {
     let mut sim = network(955);
     let [seed, leech] = [0; 2].map(|_| sim.node_with(settings()));

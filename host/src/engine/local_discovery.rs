@@ -3,7 +3,7 @@
 //! A private torrent never is (BEP 27). One that was added by a link is, until its metadata tells that it is private: without
 //! peers the metadata would never come.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
@@ -119,10 +119,13 @@ impl State {
         let wanted: Vec<TorrentHandle> =
             order.into_iter().filter(|torrent| self.is_announced_locally(*torrent)).collect();
         // One that is paused is told of as soon as it goes on.
-        self.local_discovery.announced.retain(|torrent, _| wanted.contains(torrent));
+        let announced: HashSet<TorrentHandle> = wanted.iter().copied().collect();
+        self.local_discovery.announced.retain(|torrent, _| announced.contains(torrent));
         let last = &self.local_discovery.announced;
         let mut due: Vec<TorrentHandle> = wanted;
         due.retain(|torrent| last.get(torrent).is_none_or(|last| now >= *last + interval));
+        // Those that were never told of come first, then those that have waited longest.
+        due.sort_by_key(|torrent| last.get(torrent));
         if due.len() > MOST_TORRENTS {
             due.truncate(MOST_TORRENTS);
             self.set_round(now + LEAST_PAUSE);
