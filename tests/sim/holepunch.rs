@@ -3,8 +3,9 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use pilotfish::command::Command;
+use pilotfish::command::{AddTorrent, Command, Ticket};
 use pilotfish::engine::{Dial, Input};
+use pilotfish::job::DiskDone;
 use pilotfish::peer::{Transport, UT_HOLEPUNCH};
 use pilotfish::plugins::builtin::create_ut_pex_plugin;
 use pilotfish::settings::Settings;
@@ -12,7 +13,7 @@ use pilotfish::wire::{Holepunch, HolepunchError, Message};
 use pilotfish_plugin::{Dict, PeerHandle, PeerInfo, SessionBox, TorrentHandle, rt};
 use pilotfish_tests::sim::{Content, Probe, talkative};
 
-use crate::alone::{Alone, address, handshake};
+use crate::alone::{Alone, address, handshake, opened};
 
 /// The number under which the peers here want the messages.
 const THEIRS: u8 = 44;
@@ -108,6 +109,34 @@ fn two_peers_that_we_know_are_told_of_each_other() {
     assert_eq!(heard(&alone, other), [Holepunch::Connect(address(1))]);
     say(&mut alone, other, Holepunch::Rendezvous(address(1)));
     assert_eq!(heard(&alone, one)[1..], [Holepunch::Connect(address(2))]);
+}
+
+#[test]
+fn who_asks_for_a_peer_is_told_where_its_packets_come_from() {
+    let (mut alone, _) = session(Settings { connection_speed: 0, ..talkative() });
+    let one = caller(&mut alone, 1, Transport::Utp, BOTH);
+    // It listens on port 6881, of which a router has made another.
+    let outside = SocketAddr::new(address(2).ip(), 40_123);
+    let other = alone.engine.accept(outside, address(0), Transport::Utp, alone.now).unwrap();
+    alone.say(other, &handshake(&content(), 2));
+    alone.tell(other, &[extended(0, format!("d1:md{BOTH}e1:pi6881ee").as_bytes()), Message::HaveNone]);
+    say(&mut alone, one, Holepunch::Rendezvous(address(2)));
+    assert_eq!(heard(&alone, one), [Holepunch::Connect(outside)]);
+    assert_eq!(heard(&alone, other), [Holepunch::Connect(address(1))]);
+}
+
+#[test]
+fn nobody_is_introduced_in_a_torrent_that_exchanges_no_peers() {
+    let mut alone = Alone::new(Settings { connection_speed: 0, ..talkative() });
+    let torrent = AddTorrent { disable_pex: true, ..AddTorrent::new(content().metainfo.clone()) };
+    alone.handle(Input::Command(Command::AddTorrent(Ticket(0), Box::new(torrent))));
+    let storage = alone.jobs.drain(..).find_map(opened).unwrap();
+    alone.handle(Input::Disk(DiskDone::Opened { storage, existing: Ok(false) }));
+    let one = caller(&mut alone, 1, Transport::Utp, BOTH);
+    caller(&mut alone, 2, Transport::Utp, BOTH);
+    say(&mut alone, one, Holepunch::Rendezvous(address(2)));
+    say(&mut alone, one, Holepunch::Connect(far()));
+    assert!(heard(&alone, one).is_empty() && alone.dials.is_empty());
 }
 
 #[test]

@@ -15,6 +15,7 @@ use super::Engine;
 use super::output::Dial;
 use super::state::{SessionPhase, State};
 use crate::peer::{Closing, Connection, Introductions, Phase, Transport};
+use crate::torrent::Torrent;
 use crate::wire::{Holepunch, HolepunchError, Message};
 
 /// Our name for the messages.
@@ -29,7 +30,7 @@ impl Engine {
         }
         let Some(said) = Holepunch::parse(payload) else { return };
         let Some((connection, torrent)) = self.state.pair(peer) else { return };
-        if torrent.is_private()
+        if !may_be_introduced(torrent)
             || !connection.is_established()
             || !introductions(connection, now).may_ask(now)
         {
@@ -69,6 +70,12 @@ impl Engine {
     }
 }
 
+/// Whether peers of a torrent may be told of each other. Of one of which only the name is known nobody can tell: it may be
+/// private (BEP 27).
+fn may_be_introduced(torrent: &Torrent) -> bool {
+    torrent.has_metadata() && !torrent.is_private() && !torrent.disable_pex
+}
+
 impl State {
     /// Whether we take part: without uTP in both directions there is no use in it.
     pub(super) fn introduces(&self) -> bool {
@@ -93,6 +100,9 @@ impl State {
             return;
         }
         let Some(torrent) = connection.torrent else { return };
+        if !self.torrent(torrent).is_some_and(may_be_introduced) {
+            return;
+        }
         let target = connection.known_as;
         let introduces = |connection: &Connection| {
             let introductions = connection.introductions.as_ref();
@@ -121,8 +131,10 @@ impl State {
             None => HolepunchError::NotConnected,
             Some(found) if found == asker => HolepunchError::NoSelf,
             Some(found) => {
+                // From there it will call: what a router between us made of the address that it listens on.
+                let there = self.peer(found).map_or(target, callable);
                 if self.mediate(found, Holepunch::Connect(theirs)) {
-                    self.mediate(asker, Holepunch::Connect(target));
+                    self.mediate(asker, Holepunch::Connect(there));
                     return;
                 }
                 HolepunchError::NoSupport

@@ -94,12 +94,15 @@ impl Contact {
         let address = SocketAddr::new(peer.remote().ip().to_canonical(), peer.listen_port()?);
         let info = peer.peer_info();
         let flag = |on: bool, flag: PexFlags| if on { flag } else { PexFlags::NONE };
-        let flags =
-            flag(info.flag(PeerInfo::RC4_ENCRYPTED | PeerInfo::PLAINTEXT_ENCRYPTED), PexFlags::ENCRYPTION)
+        let flags = flag(info.flag(PeerInfo::RC4_ENCRYPTED | PeerInfo::PLAINTEXT_ENCRYPTED), PexFlags::ENCRYPTION)
                 | flag(said.contains(PeerFlags::UPLOAD_ONLY), PexFlags::SEED)
                 | flag(info.flag(PeerInfo::UTP_SOCKET), PexFlags::UTP)
                 | flag(info.supports_holepunch() != 0, PexFlags::HOLEPUNCH)
-                | flag(said.contains(PeerFlags::OUTGOING), PexFlags::REACHABLE);
+                // Who had to be introduced cannot be called by others either.
+                | flag(
+                    said.contains(PeerFlags::OUTGOING) && !info.flag(PeerInfo::HOLEPUNCHED),
+                    PexFlags::REACHABLE,
+                );
         Some(Self { peer: peer.handle(), address, flags })
     }
 }
