@@ -122,7 +122,7 @@ settings! {
     save_path: PathBuf = PathBuf::from(".");
 
     /// The most connections at a time, all torrents together. At the start of a session it becomes less if the system allows
-    /// fewer open files.
+    /// fewer open files. By uTP there are at most twice as many as were allowed at the start.
     connections_limit: u32 = 200, 1..=1_000_000;
     /// So many more may come in before it is known whom they want; then those of lowest priority go (BEP 40).
     connections_slack: u32 = 10, 0..=1_000_000;

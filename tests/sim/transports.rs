@@ -1,6 +1,7 @@
 //! TCP and uTP: by what peers are connected to, who is let in, and who is told of it.
 
 use pilotfish::alert::AlertKind;
+use pilotfish::command::{Command, Ticket};
 use pilotfish::engine::{Dial, Input};
 use pilotfish::peer::Transport;
 use pilotfish::plugins::builtin::create_ut_pex_plugin;
@@ -176,4 +177,19 @@ fn utp_has_a_start_with_a_peer_that_took_tcp_and_hung_up() {
     }
     // Whoever speaks is welcome to go on by TCP.
     assert_eq!(dials, [race(false), race(true), race(true), race(false)]);
+}
+
+#[test]
+fn a_proxy_that_is_switched_on_ends_calls_that_go_past_it_and_lets_nobody_in_by_utp() {
+    let mut alone = Alone::new(talkative());
+    let torrent = alone.add(&content());
+    alone.offer(torrent, address(1));
+    let call = alone.next_call();
+    let proxy = [("proxy_hostname", "10.0.0.99"), ("proxy_port", "1080"), ("proxy_type", "socks5")];
+    for (name, value) in proxy {
+        alone.handle(Input::Command(Command::Set(Ticket(0), name.to_owned(), value.to_owned())));
+    }
+    assert_eq!(alone.closed, [call]);
+    let now = alone.now;
+    assert!(!alone.engine.welcomes(address(2), Transport::Utp, now), "the answer would show who we are");
 }

@@ -279,10 +279,20 @@ impl State {
         }
         let enabled = match transport {
             Transport::Tcp => self.settings.enable_incoming_tcp,
-            Transport::Utp => self.settings.enable_incoming_utp,
+            // An answer would come from our own address, not from the proxy's.
+            Transport::Utp => self.settings.enable_incoming_utp && self.peer_proxy().is_none(),
         };
         let unwelcome = self.is_overcrowded() || self.bans.contains(remote.ip());
         self.phase == SessionPhase::Running && enabled && !unwelcome
+    }
+
+    /// Gives up the calls that are under way: they took a way that is not to be taken any more.
+    pub(super) fn stop_calling(&mut self) {
+        let calls = self.peers().filter(|(_, connection)| connection.phase == Phase::Connecting);
+        let calls: Vec<PeerHandle> = calls.map(|(peer, _)| peer).collect();
+        for peer in calls {
+            self.disconnect(peer, ErrorCode::NO_ERROR, Operation::CONNECT, Severity::NORMAL);
+        }
     }
 
     /// Whether peers are connected to by TCP, and by uTP. A proxy connects by TCP, and what went past it would tell who we
@@ -385,7 +395,8 @@ impl State {
                     && connection.transport == Transport::Tcp
                     && connection.phase > Phase::Connecting
                 {
-                    let declined = connection.phase == Phase::Handshaking;
+                    let by_peer = [Operation::SOCK_READ, Operation::SOCK_WRITE].contains(&closing.operation);
+                    let declined = connection.phase == Phase::Handshaking && by_peer;
                     t.candidates.set_declined_tcp(connection.known_as, declined);
                 }
                 match at_once {

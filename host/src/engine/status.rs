@@ -226,6 +226,9 @@ impl State {
         if name.contains("dht") || name.starts_with("proxy") {
             self.update_dht();
         }
+        if name.starts_with("proxy") {
+            self.stop_calling();
+        }
         self.update_port_mappings();
         self.candidate_limits = Arc::new(candidate_limits(&self.settings));
         let candidates = self.candidate_limits.clone();

@@ -440,6 +440,14 @@ impl Driver {
             self.handle(Input::Command(command));
         }
         self.mail = mail;
+        // Settings may name another proxy by now, or none.
+        if self
+            .relay
+            .as_ref()
+            .is_some_and(|relay| self.engine.relay().is_none_or(|proxy| !relay.is_by(&proxy)))
+        {
+            self.relay = None;
+        }
     }
 
     /// What the main task is about to sleep until, if anything. `None`: it is over.
