@@ -18,8 +18,12 @@
 //! * **It refuses nobody.** Whoever asks gets a connection, with buffers, also from an address that is not its own. So a packet
 //!   that asks reaches the library only if the engine would let its address in, and a connection becomes a peer only when
 //!   something was said on it; so many may be silent at a time, and for so long ([`accept`]).
+//! * **A peer that takes nothing** (a window of 0) keeps its connection in the library, which waits for ever to say what it has
+//!   not sent yet. The engine is done with such a peer long before; but so many of them that the library's places are taken
+//!   end uTP for the session, and leave TCP.
 //! * **A full socket.** It remembers one of those that wait for it; ours remembers all (`port`).
-//! * **A connection that nobody speaks on** is broken off after ten seconds; the engine's own, longer timeouts decide here.
+//! * **A connection that nobody speaks on** is broken off after ten seconds; the engine's own, longer timeouts decide here, as
+//!   they are set when the session starts.
 
 mod port;
 mod stream;
@@ -27,7 +31,7 @@ mod stream;
 use std::cell::RefCell;
 use std::future::{Future, poll_fn};
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroUsize;
 use std::pin::Pin;
 use std::rc::Rc;
@@ -54,6 +58,8 @@ const REQUESTS: usize = 3;
 const REQUEST_AGAIN: Duration = Duration::from_secs(1);
 /// So many connections of others may be silent at a time: more are not answered.
 const MOST_SILENT: usize = 64;
+/// So many of them from one address: it is not to take everybody's place.
+const MOST_SILENT_OF_ONE: usize = 4;
 /// How long a session that ends waits for the last words of its connections, at most.
 const GOODBYE: Duration = Duration::from_millis(500);
 /// How much longer than the engine the library waits for a sign of a peer that it owes one.
@@ -188,13 +194,24 @@ pub(super) async fn say_goodbye(driver: &RefCell<Driver>) {
 
 /// Lets connections in for as long as the session lasts. As long as as many as may be are silent, nobody is answered.
 async fn accept(driver: Rc<RefCell<Driver>>, utp: Utp) {
-    let silent = Arc::new(Semaphore::new(MOST_SILENT));
+    let places = Arc::new(Semaphore::new(MOST_SILENT));
+    let silent: Rc<RefCell<Vec<IpAddr>>> = Rc::default();
     loop {
-        let Ok(place) = silent.clone().acquire_owned().await else { return };
+        let Ok(place) = places.clone().acquire_owned().await else { return };
         let Ok(stream) = utp.accept().await else { return };
+        let ip = stream.remote().ip();
+        if silent.borrow().iter().filter(|other| **other == ip).count() >= MOST_SILENT_OF_ONE {
+            continue;
+        }
+        silent.borrow_mut().push(ip);
         let greeting = listen_to(driver.clone(), stream);
+        let silent = silent.clone();
         driver.borrow().spawn(async move {
             greeting.await;
+            let mut silent = silent.borrow_mut();
+            if let Some(at) = silent.iter().position(|other| *other == ip) {
+                silent.swap_remove(at);
+            }
             drop(place);
         });
     }

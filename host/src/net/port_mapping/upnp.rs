@@ -20,6 +20,8 @@ pub(super) struct Upnp {
     mapping: PortMapping,
     surroundings: Surroundings,
     found: Option<Found>,
+    /// It did not answer, and may have moved. What it gave is taken back from where it was.
+    lost: bool,
     /// The ports outside that were asked for, for TCP and UDP.
     asked: [Option<u16>; 2],
     /// It maps ports for ever or not at all.
@@ -36,7 +38,7 @@ struct Found {
 impl Upnp {
     pub(super) fn new(mapping: PortMapping, surroundings: &Surroundings) -> Self {
         let surroundings = surroundings.clone();
-        Self { mapping, surroundings, found: None, asked: [None; 2], permanent: false }
+        Self { mapping, surroundings, found: None, lost: false, asked: [None; 2], permanent: false }
     }
 
     async fn find(&self) -> Result<Found, Trouble> {
@@ -82,18 +84,16 @@ impl Upnp {
 impl Router for Upnp {
     async fn map(&mut self, protocol: PortmapProtocol) -> Result<Lease, Trouble> {
         let found = match self.found.clone() {
-            Some(found) => found,
-            None => self.find().await?,
+            Some(found) if !self.lost => found,
+            _ => self.find().await?,
         };
         // Also if this is ended before the router answers: what it gave is to be taken back.
-        self.found = Some(found.clone());
+        (self.found, self.lost) = (Some(found.clone()), false);
         let port = match self.add(&found, protocol).await {
             Ok(port) => port,
             Err(error) => {
                 // One that does not answer may have moved.
-                if let Trouble::Nobody(_) = error {
-                    self.found = None;
-                }
+                self.lost = matches!(error, Trouble::Nobody(_));
                 return Err(error);
             }
         };

@@ -16,8 +16,9 @@ use tokio::sync::{Notify, mpsc};
 
 /// Packets that wait for the library. It takes them all whenever it has its turn.
 const INBOX: usize = 512;
-/// The longest packet that the library reads.
-const LONGEST: usize = 16_384;
+/// The longest packet that the library is given: what goes over a link in one piece. It keeps packets that came out of order by
+/// number, so that longer ones would let a stranger fill 32 MB.
+const LONGEST: usize = 1_500;
 
 /// A packet, and who sent it.
 type Packet = (SocketAddr, Box<[u8]>);
