@@ -37,7 +37,7 @@ impl Node {
                 self.events.push_back(Event::Asked { info_hash });
                 let most = if self.is_v4() { MOST_PEERS.0 } else { MOST_PEERS.1 };
                 let token = self.tokens.token(from.ip(), info_hash);
-                let filters = self.store.filters(info_hash, now).filter(|_| scrape);
+                let filters = if scrape { self.store.filters(info_hash, now) } else { None };
                 // Both would not fit into a datagram that is not divided on its way.
                 if !scrape {
                     response.peers = self.store.peers(info_hash, most, now, rng);

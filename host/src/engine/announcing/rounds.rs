@@ -123,6 +123,10 @@ impl State {
 
     /// Whatever a tracker is still being told came before what it will be told now, and is not to come behind it.
     fn end_round(&mut self, torrent: TorrentHandle, tracker: TrackerId) {
+        // Most trackers are told over one family alone: there is nothing to be looked for.
+        if self.announcing.rounds.0.is_empty() {
+            return;
+        }
         let old = |request: &Request| {
             request.round.is_some() && (request.torrent, request.tracker) == (torrent, tracker)
         };
