@@ -1,5 +1,6 @@
 use std::cell::Cell;
 use std::io::{IoSlice, IoSliceMut};
+use std::net::Ipv4Addr;
 
 use tokio::io::Interest;
 use tokio::task::{LocalSet, spawn_local};
@@ -19,7 +20,11 @@ fn on_network_thread(test: impl Future<Output = ()>) {
 
 /// uTP on a socket of its own on loopback, which hears only what `passes`.
 async fn end(passes: impl FnMut(&[u8]) -> bool + 'static) -> Utp {
-    let socket = Arc::new(UdpSocket::bind("127.0.0.1:0").await.unwrap());
+    end_at(Ipv4Addr::LOCALHOST, passes).await
+}
+
+async fn end_at(ip: Ipv4Addr, passes: impl FnMut(&[u8]) -> bool + 'static) -> Utp {
+    let socket = Arc::new(UdpSocket::bind((ip, 0)).await.unwrap());
     let limits = Limits { connections: 100, silence: Duration::from_secs(60) };
     let (utp, inbox, full) = Utp::new(&socket, socket.local_addr().unwrap(), limits).unwrap();
     spawn_local(wake_when_writable(socket.clone(), full));
@@ -204,11 +209,16 @@ fn who_says_nothing_is_no_peer_and_only_so_many_may_be_silent() {
             panic!("it listens")
         };
         let peers = || driver.borrow().connections();
-        let here = end(|_| true).await;
+        let mut callers = Vec::new();
         let mut silent = Vec::new();
-        for _ in 0..MOST_SILENT {
-            silent.push(here.connect(address).await.unwrap());
+        for host in 0..MOST_SILENT / MOST_SILENT_OF_ONE {
+            let caller = end_at(Ipv4Addr::new(127, 0, 1, host as u8), |_| true).await;
+            for _ in 0..MOST_SILENT_OF_ONE {
+                silent.push(caller.connect(address).await.unwrap());
+            }
+            callers.push(caller);
         }
+        let here = end(|_| true).await;
         assert!(timeout(REQUEST_AGAIN / 2, here.connect(address)).await.is_err(), "there is room for more");
         assert_eq!(peers(), 0);
 
@@ -220,6 +230,28 @@ fn who_says_nothing_is_no_peer_and_only_so_many_may_be_silent() {
         drop((silent, speaks, next));
         until(|| peers() == 0).await;
         let there = driver.borrow().udp.all_utp().remove(0);
-        until(|| here.connections() + there.connections() == 0).await;
+        callers.push(here);
+        until(|| there.connections() + callers.iter().map(Utp::connections).sum::<usize>() == 0).await;
+    });
+}
+
+#[test]
+fn one_address_does_not_take_the_places_of_all_silent_callers() {
+    on_network_thread(async {
+        let (driver, alerts) = tests::driver();
+        listener::listen(&driver, &["127.0.0.1:0".parse().unwrap()]);
+        let AlertKind::ListenSucceeded { address } = alerts.take(None).unwrap().kind else {
+            panic!("it listens")
+        };
+        let greedy = end_at(Ipv4Addr::new(127, 0, 1, 1), |_| true).await;
+        let mut calls = Vec::new();
+        for _ in 0..MOST_SILENT * 2 {
+            // Those that are too many are hung up on.
+            calls.push(greedy.connect(address).await);
+        }
+        let other = end_at(Ipv4Addr::new(127, 0, 1, 2), |_| true).await;
+        let speaks = other.connect(address).await.unwrap();
+        say(&speaks, b"\x13BitTorrent").await;
+        until(|| driver.borrow().connections() == 1).await;
     });
 }
