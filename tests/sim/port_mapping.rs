@@ -121,6 +121,11 @@ fn whoever_was_told_another_port_hears_of_the_one_that_the_router_gave_late() {
     sim.renew_ports();
     sim.run_for(Duration::from_secs(60));
     assert_eq!(sim.fetched.len(), 2);
+    // One that is taken back leads nowhere.
+    ["enable_upnp", "enable_natpmp"].into_iter().for_each(|name| set(&mut sim, node, name, "false"));
+    sim.run_for(Duration::from_secs(60));
+    assert_eq!(sim.fetched.len(), 3);
+    assert!(!sim.fetched[2].1.url.contains("&port=16881&"));
 }
 
 #[test]

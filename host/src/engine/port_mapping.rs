@@ -86,7 +86,7 @@ impl Engine {
     }
 
     /// Whoever was told another port hears of the new one, as soon as it may be asked again.
-    fn tell_new_port(&mut self) {
+    pub(super) fn tell_new_port(&mut self) {
         for torrent in self.state.order.clone() {
             self.force_reannounce(torrent, Duration::ZERO, None, false);
         }
@@ -121,6 +121,11 @@ impl State {
         if let Some(ip) = self.external_address(true) {
             self.set_our_address(SocketAddr::new(ip, self.listen_port().unwrap_or(0)));
         }
+    }
+
+    /// The ports by which others reach each of our listeners.
+    pub(super) fn external_tcp_ports(&self) -> Vec<u16> {
+        self.listening.iter().map(|local| self.external_tcp_port(*local)).collect()
     }
 
     /// What is wanted of routers may have changed: the settings, where we listen, or that the session ends.

@@ -63,7 +63,11 @@ impl Engine {
             }
             Command::PauseSession(pause) => self.pause_session(pause),
             Command::Set(ticket, name, value) => {
+                let before = self.state.external_tcp_ports();
                 let result = self.state.apply_setting(&name, &value);
+                if self.state.external_tcp_ports() != before {
+                    self.tell_new_port();
+                }
                 self.state.outputs.push_back(Output::Answer(ticket, Answer::Setting(result)));
             }
             Command::AddPlugin(ticket, source) => {
