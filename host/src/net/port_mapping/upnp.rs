@@ -1,5 +1,6 @@
 //! A router that is found by its answer to a search, and asked by UPnP (WANIPConnection, WANPPPConnection).
 
+use std::io;
 use std::net::{SocketAddr, SocketAddrV4};
 
 use igd_next::aio::Gateway;
@@ -7,6 +8,8 @@ use igd_next::aio::tokio::{Tokio, search_gateway};
 use igd_next::{AddPortError, PortMappingProtocol, RequestError, SearchOptions};
 use rand::TryRng as _;
 use rand::rngs::SysRng;
+use tokio::runtime::Builder;
+use tokio::task::spawn_blocking;
 
 use super::{DESCRIPTION, Lease, Router, Surroundings, Trouble, address_towards};
 use crate::engine::{MappedPort, PortMapping, PortmapProtocol};
@@ -48,7 +51,8 @@ impl Upnp {
         options.timeout = Some(self.surroundings.search);
         options.allowed_gateway_ips = self.surroundings.trusted.to_vec();
         let nobody = |error: &dyn std::fmt::Display| Trouble::Nobody(error.to_string());
-        let router = search_gateway(options).await.map_err(|error| nobody(&error))?;
+        let found = aside(search_gateway(options)).await.map_err(|error| nobody(&error))?;
+        let router = found.map_err(|error| nobody(&error))?;
         let local =
             address_towards(*self.mapping.local.ip(), router.addr).await.map_err(|error| nobody(&error))?;
         Ok(Found { router, local: SocketAddrV4::new(local, self.mapping.local.port()).into() })
@@ -63,8 +67,10 @@ impl Upnp {
             self.asked[at] = Some(port);
             let lease = if self.permanent { 0 } else { self.mapping.lease.as_secs() };
             let lease = u32::try_from(lease).unwrap_or(u32::MAX);
-            let added = found.router.add_port(kind(protocol), port, found.local, lease, DESCRIPTION).await;
-            match added {
+            let Found { router, local } = found.clone();
+            let request =
+                async move { router.add_port(kind(protocol), port, local, lease, DESCRIPTION).await };
+            match aside(request).await.map_err(|error| Trouble::Nobody(error.to_string()))? {
                 Ok(()) => return Ok(port),
                 Err(AddPortError::OnlyPermanentLeasesSupported) if !self.permanent => self.permanent = true,
                 Err(AddPortError::PortInUse) if attempts < ATTEMPTS => {
@@ -97,18 +103,25 @@ impl Router for Upnp {
                 return Err(error);
             }
         };
-        let address = found.router.get_external_ip().await.ok();
+        let router = found.router;
+        let address = aside(async move { router.get_external_ip().await.ok() }).await.ok().flatten();
         let lasts = (!self.permanent).then_some(self.mapping.lease);
         Ok(Lease { mapped: MappedPort { port, address }, lasts })
     }
 
     async fn unmap(&mut self, protocol: PortmapProtocol) {
         let Some(port) = self.asked[protocol as usize].take() else { return };
-        if let Some(found) = &self.found {
+        if let Some(Found { router, .. }) = self.found.clone() {
             // A router that refuses keeps the port until the lease is over.
-            let _ = found.router.remove_port(kind(protocol), port).await;
+            let _ = aside(async move { router.remove_port(kind(protocol), port).await }).await;
         }
     }
+}
+
+/// Has the library do something on a thread of its own: it parses what strangers on the network send, however long that takes.
+async fn aside<T: Send + 'static>(work: impl Future<Output = T> + Send + 'static) -> io::Result<T> {
+    let run = move || Ok(Builder::new_current_thread().enable_all().build()?.block_on(work));
+    spawn_blocking(run).await.map_err(io::Error::other)?
 }
 
 /// Some port outside.
