@@ -6,22 +6,22 @@ use std::cell::RefCell;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Instant;
 
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::UdpSocket;
 
 use super::driver::Driver;
+use super::udp;
 use crate::wire::lsd::{GROUP_V4, GROUP_V6};
 
 /// The longest datagram that is looked at.
 const LONGEST: usize = 4_096;
-/// Datagrams that are taken from a socket in one turn.
-const BATCH: usize = 16;
 
 /// The sockets, by the address family of each.
 #[derive(Debug, Default)]
-pub(super) struct LsdSockets(Vec<(bool, Rc<UdpSocket>)>);
+pub(super) struct LsdSockets(Vec<(bool, Arc<UdpSocket>)>);
 
 impl LsdSockets {
     /// Sends to everybody on each network.
@@ -40,10 +40,13 @@ pub(super) fn open(driver: &Rc<RefCell<Driver>>, local: IpAddr) {
     if local.is_loopback() {
         return;
     }
-    if let Ok(socket) = join(local).map(Rc::new) {
+    if let Ok(socket) = join(local).map(Arc::new) {
         let mut driver_ref = driver.borrow_mut();
         driver_ref.lsd.0.push((local.is_ipv4(), socket.clone()));
-        driver_ref.spawn(receive(driver.clone(), socket));
+        let deliver = |turn: &mut Driver, from, datagram: &_| {
+            turn.engine.local_announcement(from, datagram, Instant::now());
+        };
+        driver_ref.spawn(udp::receive(driver.clone(), socket, LONGEST, deliver));
     }
 }
 
@@ -77,23 +80,6 @@ fn join(local: IpAddr) -> io::Result<UdpSocket> {
     UdpSocket::from_std(socket.into())
 }
 
-/// Delivers datagrams for as long as the session lasts.
-async fn receive(driver: Rc<RefCell<Driver>>, socket: Rc<UdpSocket>) {
-    let mut buffer = vec![0; LONGEST];
-    while socket.readable().await.is_ok() {
-        driver.borrow_mut().turn(|turn| {
-            for _ in 0..BATCH {
-                match socket.try_recv_from(&mut buffer) {
-                    Ok((len, from)) => turn.engine.local_announcement(from, &buffer[..len], Instant::now()),
-                    Err(error) if error.kind() != io::ErrorKind::WouldBlock => {}
-                    Err(_) => break,
-                }
-            }
-        });
-        tokio::task::yield_now().await;
-    }
-}
-
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
@@ -103,7 +89,7 @@ mod tests {
 
     #[tokio::test]
     async fn what_is_sent_to_the_group_reaches_every_program_on_the_machine() {
-        let [one, other] = [0; 2].map(|_| Rc::new(join(Ipv4Addr::LOCALHOST.into()).unwrap()));
+        let [one, other] = [0; 2].map(|_| Arc::new(join(Ipv4Addr::LOCALHOST.into()).unwrap()));
         // Other tests may speak in the group, too.
         let payload = format!("a datagram of process {}", std::process::id());
         one.writable().await.unwrap();

@@ -15,6 +15,7 @@ use tokio::time::{sleep, timeout};
 
 use super::driver::Driver;
 use super::proxy::{associate, framed, unframed};
+use super::udp::take_batch;
 use crate::engine::{Destination, Proxy};
 
 /// Datagrams that wait while the proxy is being connected to. What comes beyond them is lost, as it might be anywhere.
@@ -25,8 +26,6 @@ const PATIENCE: Duration = Duration::from_secs(20);
 const REST: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
 /// The longest datagram, with what the proxy puts in front of it.
 const LONGEST: usize = 65_536;
-/// Datagrams that are taken from the socket in one turn.
-const BATCH: usize = 64;
 
 /// The way to a proxy. Its task ends with it.
 #[derive(Debug)]
@@ -107,7 +106,11 @@ async fn pass_on(
             },
             ready = socket.readable() => {
                 ready?;
-                receive(driver, &socket, &mut buffer);
+                take_batch(driver, &socket, &mut buffer, |turn, _, frame| {
+                    if let Some((from, payload)) = unframed(frame) {
+                        turn.engine.relayed_datagram(from, payload, Instant::now());
+                    }
+                });
             }
             // It has nothing more to say: this is its end.
             end = connection.read(&mut nothing) => {
@@ -115,20 +118,4 @@ async fn pass_on(
             }
         }
     }
-}
-
-fn receive(driver: &RefCell<Driver>, socket: &UdpSocket, buffer: &mut [u8]) {
-    driver.borrow_mut().turn(|turn| {
-        for _ in 0..BATCH {
-            match socket.try_recv(buffer) {
-                Ok(length) => {
-                    if let Some((from, payload)) = unframed(&buffer[..length]) {
-                        turn.engine.relayed_datagram(from, payload, Instant::now());
-                    }
-                }
-                Err(error) if error.kind() != io::ErrorKind::WouldBlock => {}
-                Err(_) => break,
-            }
-        }
-    });
 }

@@ -76,7 +76,9 @@ pub(super) fn open(driver: &Rc<RefCell<Driver>>, local: SocketAddr) {
     match opened {
         Ok((bound, inbox)) => {
             let mut driver_ref = driver.borrow_mut();
-            driver_ref.spawn(receive(driver.clone(), bound.socket.clone(), inbox));
+            let deliver =
+                move |turn: &mut Driver, from, datagram: &_| turn.deliver_datagram(&inbox, from, datagram);
+            driver_ref.spawn(receive(driver.clone(), bound.socket.clone(), LONGEST, deliver));
             driver_ref.udp.0.push(bound);
         }
         Err(error) => {
@@ -100,23 +102,38 @@ fn bind(address: SocketAddr) -> io::Result<UdpSocket> {
     UdpSocket::from_std(socket.into())
 }
 
-/// Delivers datagrams for as long as the session lasts.
-async fn receive(driver: Rc<RefCell<Driver>>, socket: Arc<UdpSocket>, inbox: Inbox) {
-    let mut buffer = vec![0; LONGEST];
+/// Delivers the datagrams of a socket, of at most so many bytes, for as long as the session lasts.
+pub(super) async fn receive(
+    driver: Rc<RefCell<Driver>>,
+    socket: Arc<UdpSocket>,
+    longest: usize,
+    mut deliver: impl FnMut(&mut Driver, SocketAddr, &[u8]),
+) {
+    let mut buffer = vec![0; longest];
     // An error here is the end of the runtime.
     while socket.readable().await.is_ok() {
-        driver.borrow_mut().turn(|turn| {
-            for _ in 0..BATCH {
-                match socket.try_recv_from(&mut buffer) {
-                    Ok((len, from)) => turn.deliver_datagram(&inbox, from, &buffer[..len]),
-                    // What a datagram of ours met: an unreachable port, for example. The next one may be fine.
-                    Err(error) if error.kind() != io::ErrorKind::WouldBlock => {}
-                    Err(_) => break,
-                }
-            }
-        });
+        take_batch(&driver, &socket, &mut buffer, &mut deliver);
         tokio::task::yield_now().await;
     }
+}
+
+/// Delivers what has come to a socket, in one turn; not more than others can wait for.
+pub(super) fn take_batch(
+    driver: &RefCell<Driver>,
+    socket: &UdpSocket,
+    buffer: &mut [u8],
+    mut deliver: impl FnMut(&mut Driver, SocketAddr, &[u8]),
+) {
+    driver.borrow_mut().turn(|turn| {
+        for _ in 0..BATCH {
+            match socket.try_recv_from(buffer) {
+                Ok((len, from)) => deliver(turn, from, &buffer[..len]),
+                // What a datagram of ours met: an unreachable port, for example. The next one may be fine.
+                Err(error) if error.kind() != io::ErrorKind::WouldBlock => {}
+                Err(_) => break,
+            }
+        }
+    });
 }
 
 impl Driver {
