@@ -14,8 +14,8 @@ use pilotfish::peer::Transport;
 use pilotfish::settings::Settings;
 use pilotfish::wire::{Decoder, Event, Handshake, MAX_MESSAGE, Message, RawRequest, Reserved};
 use pilotfish_plugin::{
-    AddTorrentParams, InfoHashes, PeerHandle, PeerSource, Session, SessionBox, SessionContext, SessionPlugin,
-    TorrentHandle, TorrentState, Verdict, hooks,
+    AddTorrentParams, Dict, InfoHashes, PeerHandle, PeerSource, Session, SessionBox, SessionContext,
+    SessionPlugin, TorrentHandle, TorrentState, Verdict, hooks,
 };
 use pilotfish_tests::sim::{Content, Probe, talkative};
 
@@ -202,6 +202,17 @@ impl Alone {
     }
 
     /// What was asked of a peer.
+    /// Our id of an extension, as a peer was told in our extended handshake.
+    pub(crate) fn our_id(&self, peer: PeerHandle, name: &str) -> Option<u8> {
+        let told = self.told(peer);
+        let handshake = told.iter().find_map(|message| match message {
+            Message::Extended { id: 0, payload } => Some(payload),
+            _ => None,
+        });
+        let (dict, _) = Dict::parse(handshake.expect("our extended handshake")).unwrap();
+        dict.dict("m").and_then(|names| names.int(name)).map(|id| id.try_into().unwrap())
+    }
+
     pub(crate) fn requests(&self, peer: PeerHandle) -> Vec<RawRequest> {
         let request = |message| if let Message::Request(request) = message { Some(request) } else { None };
         self.told(peer).into_iter().filter_map(request).collect()

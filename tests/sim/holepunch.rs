@@ -10,7 +10,7 @@ use pilotfish::peer::{Transport, UT_HOLEPUNCH};
 use pilotfish::plugins::builtin::create_ut_pex_plugin;
 use pilotfish::settings::Settings;
 use pilotfish::wire::{Holepunch, HolepunchError, Message};
-use pilotfish_plugin::{Dict, PeerHandle, PeerInfo, SessionBox, TorrentHandle, rt};
+use pilotfish_plugin::{PeerHandle, PeerInfo, SessionBox, TorrentHandle, rt};
 use pilotfish_tests::sim::{Content, Probe, talkative};
 
 use crate::alone::{Alone, address, handshake, opened};
@@ -69,21 +69,9 @@ fn heard(alone: &Alone, peer: PeerHandle) -> Vec<Holepunch> {
     alone.told(peer).into_iter().filter_map(about).collect()
 }
 
-/// Our ids of extensions, as a peer was told.
-fn our_id(alone: &Alone, peer: PeerHandle, name: &str) -> Option<u8> {
-    let told = alone.told(peer);
-    let handshake = told.iter().find_map(|message| match message {
-        Message::Extended { id: 0, payload } => Some(payload.clone()),
-        _ => None,
-    });
-    let handshake = handshake.expect("our extended handshake");
-    let (dict, _) = Dict::parse(&handshake).unwrap();
-    dict.dict("m").and_then(|names| names.int(name)).map(|id| id.try_into().unwrap())
-}
-
 /// A peer tells us of somebody far away, with these flags.
 fn tell_of_far(alone: &mut Alone, teller: PeerHandle, flags: u8) {
-    let id = our_id(alone, teller, "ut_pex").unwrap();
+    let id = alone.our_id(teller, "ut_pex").unwrap();
     let message = [b"d5:added6:\x14\0\0\x01\x1a\xe17:added.f1:".as_slice(), &[flags], b"e"].concat();
     alone.tell(teller, &[extended(id, &message)]);
 }
@@ -102,7 +90,7 @@ fn two_peers_that_we_know_are_told_of_each_other() {
     let (mut alone, _) = session(Settings { connection_speed: 0, ..talkative() });
     let one = caller(&mut alone, 1, Transport::Tcp, BOTH);
     let other = caller(&mut alone, 2, Transport::Utp, BOTH);
-    assert_eq!(our_id(&alone, one, "ut_holepunch"), Some(UT_HOLEPUNCH));
+    assert_eq!(alone.our_id(one, "ut_holepunch"), Some(UT_HOLEPUNCH));
     say(&mut alone, one, Holepunch::Rendezvous(address(2)));
     // One by where it says that it listens, the other by where its packets come from.
     assert_eq!(heard(&alone, one), [Holepunch::Connect(address(2))]);
@@ -265,7 +253,7 @@ fn without_utp_there_is_no_such_extension() {
         let (mut alone, _) = session(settings);
         let one = caller(&mut alone, 1, Transport::Tcp, BOTH);
         caller(&mut alone, 2, Transport::Tcp, BOTH);
-        assert_eq!(our_id(&alone, one, "ut_holepunch"), None);
+        assert_eq!(alone.our_id(one, "ut_holepunch"), None);
         say(&mut alone, one, Holepunch::Rendezvous(address(2)));
         say(&mut alone, one, Holepunch::Connect(far()));
         assert!(heard(&alone, one).is_empty() && alone.dials.is_empty());

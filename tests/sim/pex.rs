@@ -175,15 +175,8 @@ fn alone(settings: Settings) -> (Alone, TorrentHandle, Log) {
 fn caller(alone: &mut Alone, number: u8) -> (PeerHandle, u8) {
     let peer = alone.called_by(&content(610), number);
     alone.tell(peer, &[extended(0, b"d1:md6:ut_pexi5eee"), Message::HaveNone]);
-    let told = alone.told(peer);
-    let handshake = told.iter().find_map(|message| match message {
-        Message::Extended { id: 0, payload } => Some(payload.clone()),
-        _ => None,
-    });
-    let handshake = handshake.expect("our extended handshake");
-    let (dict, _) = pilotfish_plugin::Dict::parse(&handshake).unwrap();
-    let id = dict.dict("m").and_then(|names| names.int("ut_pex")).expect("ut_pex in our handshake");
-    (peer, id.try_into().unwrap())
+    let id = alone.our_id(peer, "ut_pex").expect("ut_pex in our handshake");
+    (peer, id)
 }
 
 fn extended(id: u8, payload: &[u8]) -> Message {

@@ -132,16 +132,9 @@ fn a_peer_that_is_said_or_was_seen_to_speak_utp_is_known_to() {
     let (mut alone, _) = session();
     let torrent = alone.add(&content());
     let teller = caller(&mut alone, 1, Transport::Tcp);
-    let told = alone.told(teller);
-    let handshake = told.iter().find_map(|message| match message {
-        Message::Extended { id: 0, payload } => Some(payload.clone()),
-        _ => None,
-    });
-    let handshake = handshake.expect("our extended handshake");
-    let (dict, _) = pilotfish_plugin::Dict::parse(&handshake).unwrap();
-    let id = dict.dict("m").and_then(|names| names.int("ut_pex")).expect("ut_pex in our handshake");
+    let id = alone.our_id(teller, "ut_pex").expect("ut_pex in our handshake");
     let peers = b"d5:added12:\x14\0\0\x01\x1a\xe1\x14\0\0\x02\x1a\xe17:added.f2:\x04\0e";
-    alone.tell(teller, &[extended(id.try_into().unwrap(), peers)]);
+    alone.tell(teller, &[extended(id, peers)]);
     alone.run_for(Duration::from_secs(5));
     let known = |speaks_utp| Dial::Race { speaks_utp, utp_first: false };
     let dial = |alone: &Alone, address: &str| {
