@@ -4,7 +4,8 @@ use crate::assert_tidy;
 use crate::source::{Source, Word, files, rust, words};
 
 /// Where `unsafe` lives, apart from `plugin-api`.
-const UNSAFE: [&str; 3] = ["host/src/hooks/", "host/src/engine/host_api", "host/src/plugins/loader.rs"];
+const UNSAFE: [&str; 4] =
+    ["host/src/hooks/", "host/src/engine/host_api", "host/src/plugins/loader.rs", "sha1-lanes/src/x86.rs"];
 
 /// The one file, with its submodules, that names bendy.
 const BENCODE: [&str; 2] = ["host/src/wire/bencode.rs", "host/src/wire/bencode/"];
@@ -53,12 +54,17 @@ fn dependencies(manifest: &str) -> Vec<&str> {
 }
 
 #[test]
-fn unsafe_lives_in_its_four_places() {
+fn unsafe_lives_in_its_five_places() {
     let mut found = Vec::new();
-    for source in rust(&["host", "sample-plugins"]).into_iter().filter(|source| !is_in(source, &UNSAFE)) {
+    for source in
+        rust(&["host", "sample-plugins", "sha1-lanes"]).into_iter().filter(|source| !is_in(source, &UNSAFE))
+    {
         found.extend(unsafe_lines(&source).into_iter().map(|line| format!("{}:{line}", source.path)));
     }
-    assert_tidy("`unsafe` lives in plugin-api, hooks, engine/host_api and plugins/loader.rs alone", &found);
+    assert_tidy(
+        "`unsafe` lives in plugin-api, hooks, engine/host_api, plugins/loader.rs and sha1-lanes/src/x86.rs alone",
+        &found,
+    );
 }
 
 #[test]
