@@ -5,8 +5,9 @@
 //!
 //! * The jobs of one piece are carried out one after the other, in the order in which they were asked. Jobs of
 //!   different pieces run side by side. Nothing is locked while a file is read, written or hashed.
-//! * A block that follows those hashed before is hashed from memory, right after it was written and while the
-//!   processor's cache holds it. Blocks out of order are written, and read back from the page cache when their turn comes.
+//! * A block that follows those before it is hashed from memory, after it was written and while the processor's cache holds
+//!   it: several pieces side by side, for which a complete one may wait some milliseconds while others are about to
+//!   follow. Blocks out of order are written, and read back from the page cache when their turn comes.
 //! * [`DiskDone::Hashed`](crate::job::DiskDone::Hashed) comes when every block is written **and** hashed, once.
 //! * A write never follows a symbolic link out of the storage's folder, and creates nothing there but the torrent's
 //!   regular files and their folders. Reading does follow links: they are the user's own.
@@ -22,8 +23,10 @@
 //! blocks arrive, and has holes where none have.
 
 mod check;
+mod checks;
 mod files;
 mod folders;
+mod lanes;
 mod piece;
 mod pool;
 mod progress;

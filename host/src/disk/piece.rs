@@ -7,11 +7,12 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::check;
+use super::checks::{CheckId, PieceCheck};
 use super::files::OpenFiles;
 use super::folders::disk_error;
 use super::pool::Worker;
 use super::progress::Progress;
-use super::schedule::{CheckId, Finished, Holes, PieceJob, PieceWork};
+use super::schedule::{PieceDone, PieceJob, PieceWork};
 use super::storage::{Access, Storage};
 use crate::job::{DiskDone, DiskError};
 use crate::metainfo::{BLOCK_SIZE, BlockSpan, PieceIndex};
@@ -20,7 +21,7 @@ use crate::metainfo::{BLOCK_SIZE, BlockSpan, PieceIndex};
 const READS_PER_DELIVERY: usize = 16;
 
 /// Carries out the jobs in order, delivers the answers, and hands the piece back.
-pub(super) fn work(work: PieceWork, worker: &mut Worker<'_>) -> Finished {
+pub(super) fn work(work: PieceWork, worker: &mut Worker<'_>) -> PieceDone {
     let PieceWork { storage, piece, jobs, progress } = work;
     let mut visit = Visit {
         storage: &storage,
@@ -37,10 +38,56 @@ pub(super) fn work(work: PieceWork, worker: &mut Worker<'_>) -> Finished {
     visit.write_blocks();
     visit.worker.deliver();
     let Visit { progress, checked, .. } = visit;
-    Finished::Piece { storage: storage.id(), piece, progress, checked }
+    PieceDone { storage: storage.id(), piece, progress, checked }
 }
 
-/// Neighbours that are written with one call: few enough that they are still in the cache when they are hashed.
+/// Hashes pieces side by side, as far as they are written, and then carries out the jobs that came meanwhile.
+pub(super) fn hash(mut pieces: Vec<PieceWork>, worker: &mut Worker<'_>) -> Vec<PieceDone> {
+    let files = worker.files;
+    let lanes = pieces.iter_mut().filter_map(|work| {
+        let PieceWork { storage, progress, .. } = work;
+        Some((&mut **progress.as_mut()?, Access::new(storage, files)))
+    });
+    Progress::hash_each(&mut lanes.collect::<Vec<_>>(), worker.chunk());
+    for work in &mut pieces {
+        finish_if_complete(&work.storage, work.piece, &mut work.progress, worker);
+    }
+    worker.deliver();
+    pieces.into_iter().map(|piece| work(piece, worker)).collect()
+}
+
+/// Reads and hashes pieces side by side. What is on disk now counts, and nothing that was written before.
+pub(super) fn check(pieces: Vec<PieceCheck>, worker: &mut Worker<'_>) -> Vec<PieceDone> {
+    let files = worker.files;
+    let right = check::are_right(&pieces, files, worker.chunk());
+    let done = pieces.into_iter().zip(right).map(|(PieceCheck { id, storage, piece, .. }, right)| {
+        let passed = matches!(right, Ok(true));
+        storage.set_verified(piece, passed);
+        worker.answer(DiskDone::Checked { storage: storage.id(), piece, have: passed });
+        let checked = vec![(id, right.map(drop))];
+        PieceDone { storage: storage.id(), piece, progress: None, checked }
+    });
+    let done = done.collect();
+    worker.deliver();
+    done
+}
+
+/// Says whether the piece is right, if all of it is there.
+fn finish_if_complete(
+    storage: &Storage,
+    piece: PieceIndex,
+    progress: &mut Option<Box<Progress>>,
+    worker: &mut Worker<'_>,
+) {
+    let Some(progress) = progress.take_if(|progress| progress.is_complete()) else { return };
+    let mut access = Access::new(storage, worker.files);
+    let digest = progress.finish(&mut access, worker.chunk());
+    let passed = digest.map(|digest| storage.hashes().matches(piece, &digest));
+    storage.set_verified(piece, matches!(passed, Ok(true)));
+    worker.answer(DiskDone::Hashed { storage: storage.id(), piece, passed });
+}
+
+/// Neighbours that are written with one call.
 const BATCH: usize = 16;
 
 struct Visit<'a, 'w> {
@@ -59,6 +106,7 @@ impl Visit<'_, '_> {
         // Writes may be sorted among themselves, so that neighbours meet. Everything else keeps its place.
         if !matches!(job, PieceJob::Write { .. }) {
             self.write_blocks();
+            self.hash_if_complete();
         }
         match job {
             PieceJob::Write { span, data } => self.blocks.push((span, data)),
@@ -75,7 +123,12 @@ impl Visit<'_, '_> {
                 let digest = DiskDone::digest(token, self.read(span));
                 self.worker.answer(digest);
             }
-            PieceJob::Check(id, holes) => self.check(id, holes),
+            PieceJob::Check(id, holes) => {
+                let (storage, piece) = (self.storage.clone(), self.piece);
+                let done = check(vec![PieceCheck { id, storage, piece, holes }], self.worker);
+                self.progress = None;
+                self.checked.extend(done.into_iter().flat_map(|done| done.checked));
+            }
             PieceJob::Restore(written) => {
                 let restored = Progress::restored(self.storage, self.piece, &written);
                 self.progress = Some(Box::new(restored));
@@ -93,7 +146,6 @@ impl Visit<'_, '_> {
         for run in blocks.chunk_by(|(left, _), (right, _)| left.end() == right.start) {
             self.write_run(&mut access, run);
         }
-        self.hash_if_complete(&mut access);
         // The buffers are free again before the engine hears of it.
         drop(blocks);
         self.worker.deliver();
@@ -131,7 +183,7 @@ impl Visit<'_, '_> {
         if access.write(BlockSpan { len, ..*first }, &slices).is_err() {
             return false;
         }
-        batch.iter().for_each(|(span, data)| self.note_written(access, *span, data));
+        batch.iter().for_each(|(span, data)| self.note_written(*span, data));
         true
     }
 
@@ -144,7 +196,7 @@ impl Visit<'_, '_> {
         &mut self,
         access: &mut Access<'_>,
         span: BlockSpan,
-        data: &[u8],
+        data: &Bytes,
     ) -> Result<(), DiskError> {
         if !self.is_block(span, data) {
             return Err(self.no_such_range("write"));
@@ -155,18 +207,14 @@ impl Visit<'_, '_> {
         }
         if self.progress.as_ref().is_none_or(|known| !known.is_written(span)) {
             access.write(span, &[data])?;
-            self.note_written(access, span, data);
+            self.note_written(span, data);
         }
         Ok(())
     }
 
-    /// Hashing directly follows writing, while the data is in the processor's cache.
-    fn note_written(&mut self, access: &mut Access<'_>, span: BlockSpan, data: &[u8]) {
+    fn note_written(&mut self, span: BlockSpan, data: &Bytes) {
         let progress = self.progress.get_or_insert_with(|| Box::new(Progress::new(self.storage, self.piece)));
-        progress.written(span);
-        // What cannot be read back now is tried again when the piece is complete, and reported then.
-        let _ = progress.catch_up(access, self.worker.chunk(), Some(span));
-        progress.hash(span, data);
+        progress.written(span, data);
     }
 
     fn answer_written(&mut self, run: &[(BlockSpan, Bytes)], result: Result<(), DiskError>) {
@@ -175,14 +223,13 @@ impl Visit<'_, '_> {
         self.worker.answer(DiskDone::Written { storage: self.storage.id(), span, result });
     }
 
-    fn hash_if_complete(&mut self, access: &mut Access<'_>) {
-        let Some(mut progress) = self.progress.take_if(|progress| progress.is_complete()) else { return };
-        let passed = progress.catch_up(access, self.worker.chunk(), None).map(|()| {
-            let digest = progress.finish();
-            self.storage.hashes().matches(self.piece, &digest)
-        });
-        self.storage.set_verified(self.piece, matches!(passed, Ok(true)));
-        self.worker.answer(DiskDone::Hashed { storage: self.storage.id(), piece: self.piece, passed });
+    /// Whoever asks for something else than a write hears first whether the piece is right.
+    fn hash_if_complete(&mut self) {
+        if let Some(progress) = self.progress.as_deref_mut().filter(|progress| progress.is_complete()) {
+            let access = Access::new(self.storage, self.files);
+            Progress::hash_each(&mut [(progress, access)], self.worker.chunk());
+            finish_if_complete(self.storage, self.piece, &mut self.progress, self.worker);
+        }
     }
 
     fn read(&mut self, span: BlockSpan) -> Result<Bytes, DiskError> {
@@ -200,17 +247,6 @@ impl Visit<'_, '_> {
         access.read(span, buffer.unfilled_mut())?;
         buffer.advance(span.len as usize);
         Ok(buffer.freeze())
-    }
-
-    /// What is on disk now counts, and nothing that was written before.
-    fn check(&mut self, id: CheckId, holes: Holes) {
-        self.progress = None;
-        let mut access = Access::new(self.storage, self.files);
-        let have = check::is_right(self.storage, &mut access, self.piece, holes, self.worker.chunk());
-        let passed = matches!(have, Ok(true));
-        self.storage.set_verified(self.piece, passed);
-        self.worker.answer(DiskDone::Checked { storage: self.storage.id(), piece: self.piece, have: passed });
-        self.checked.push((id, have.map(drop)));
     }
 
     fn no_such_range(&self, operation: &'static str) -> DiskError {

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
+use std::time::Instant;
 use std::{io, mem};
 
 use bytes::Bytes;
@@ -41,6 +42,8 @@ type OnDone = dyn Fn(Vec<DiskDone>) + Send + Sync;
 struct Queue {
     schedule: Schedule,
     stopping: bool,
+    /// Threads that wake up by themselves when something is due.
+    timed: usize,
 }
 
 /// What one thread has for itself.
@@ -53,7 +56,7 @@ pub(super) struct Worker<'a> {
 }
 
 /// Bytes that are read at once for a hash. They are hashed while the second-level cache still holds them.
-const CHUNK: usize = 256 << 10;
+const CHUNK: usize = 512 << 10;
 
 /// The most threads that are started unasked: more of them only wait for the same disk.
 const MOST_THREADS: usize = 8;
@@ -106,7 +109,8 @@ impl DiskPool {
             if queue.stopping {
                 return;
             }
-            jobs.into_iter().for_each(|job| queue.schedule.submit(job));
+            let now = Instant::now();
+            jobs.into_iter().for_each(|job| queue.schedule.submit(job, now));
             queue.schedule.has_more()
         };
         // One is enough: whoever takes work and leaves some behind wakes the next.
@@ -135,7 +139,7 @@ impl Threads {
         {
             let mut queue = self.shared.queue.lock();
             queue.stopping = true;
-            queue.schedule.stop_checks();
+            queue.schedule.stop(Instant::now());
         }
         self.shared.work_came.notify_all();
         for handle in mem::take(&mut *self.handles.lock()) {
@@ -170,12 +174,14 @@ impl Shared {
     /// Hands back the last work and waits for the next; `None` if there will be none.
     fn next(&self, finished: Finished) -> Option<Work> {
         let mut queue = self.queue.lock();
-        queue.schedule.finish(finished);
+        let mut now = Instant::now();
+        queue.schedule.finish(finished, now);
         loop {
-            if let Some(work) = queue.schedule.next() {
-                let has_more = queue.schedule.has_more();
+            if let Some(work) = queue.schedule.next(now) {
+                let nobody_waits = queue.timed == 0 && queue.schedule.due().is_some();
+                let wake = nobody_waits || queue.schedule.has_more();
                 drop(queue);
-                if has_more {
+                if wake {
                     self.work_came.notify_one();
                 }
                 return Some(work);
@@ -184,7 +190,15 @@ impl Shared {
             if queue.stopping {
                 return None;
             }
-            self.work_came.wait(&mut queue);
+            match queue.schedule.due() {
+                Some(due) => {
+                    queue.timed += 1;
+                    self.work_came.wait_until(&mut queue, due);
+                    queue.timed -= 1;
+                }
+                None => self.work_came.wait(&mut queue),
+            }
+            now = Instant::now();
         }
     }
 }
@@ -215,7 +229,9 @@ impl Worker<'_> {
 
     fn carry_out(&mut self, work: Work) -> Finished {
         match work {
-            Work::Piece(work) => piece::work(work, self),
+            Work::Piece(work) => Finished::Piece(piece::work(work, self)),
+            Work::Hash(pieces) => Finished::Pieces(piece::hash(pieces, self)),
+            Work::Check(pieces) => Finished::Pieces(piece::check(pieces, self)),
             Work::Open(storage) => {
                 self.answer(DiskDone::Opened { storage: storage.id(), existing: storage.exists() });
                 Finished::Step(storage.id())

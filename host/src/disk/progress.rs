@@ -1,5 +1,9 @@
 //! Which blocks of a piece are written, and how far it is hashed.
 
+use std::collections::VecDeque;
+
+use bytes::Bytes;
+
 use super::storage::{Access, Storage};
 use crate::job::DiskError;
 use crate::metainfo::{BLOCK_SIZE, BlockSpan, PieceDigest, PieceHasher, PieceIndex};
@@ -13,6 +17,10 @@ pub(super) struct Progress {
     hasher: PieceHasher,
     /// Blocks that are in the hash.
     hashed: usize,
+    /// The first block that is not written.
+    front: usize,
+    /// Written blocks between these two that are still in memory, in order. The others have to be read back.
+    held: VecDeque<(usize, Bytes)>,
 }
 
 impl Progress {
@@ -26,6 +34,8 @@ impl Progress {
             missing: blocks,
             hasher: storage.hashes().hasher(),
             hashed: 0,
+            front: 0,
+            held: VecDeque::new(),
         }
     }
 
@@ -34,6 +44,7 @@ impl Progress {
         let mut progress = Self::new(storage, piece);
         progress.written.iter_mut().zip(written).for_each(|(block, written)| *block = *written);
         progress.missing = progress.written.iter().filter(|written| !**written).count();
+        progress.advance_front();
         progress
     }
 
@@ -47,34 +58,74 @@ impl Progress {
         self.missing == 0
     }
 
-    /// Notes a block that was not written before.
-    pub(super) fn written(&mut self, block: BlockSpan) {
-        self.written[block.block_index() as usize] = true;
-        self.missing -= 1;
+    /// Bytes that are in memory until they are hashed.
+    pub(super) fn held(&self) -> usize {
+        self.held.len() * BLOCK_SIZE as usize
     }
 
-    /// Takes the data of a written block from memory, if it comes next.
-    pub(super) fn hash(&mut self, block: BlockSpan, data: &[u8]) {
-        if self.hashed == block.block_index() as usize {
-            self.hasher.update(data);
+    /// Notes a block that was not written before. Its data stays in memory if all before it is written: then nothing but
+    /// time keeps it from being hashed.
+    pub(super) fn written(&mut self, block: BlockSpan, data: &Bytes) {
+        let index = block.block_index() as usize;
+        self.written[index] = true;
+        self.missing -= 1;
+        if index == self.front {
+            self.held.push_back((index, data.clone()));
+            self.advance_front();
+        }
+    }
+
+    /// Hashes all that can be hashed of several pieces, side by side, and lets go of what was in memory for it. What cannot be
+    /// read back now is tried again when its piece is complete.
+    pub(super) fn hash_each(pieces: &mut [(&mut Self, Access<'_>)], chunk: &mut [u8]) {
+        pieces.sort_by_key(|(piece, _)| std::cmp::Reverse(piece.held.len()));
+        while pieces.iter().any(|(piece, _)| !piece.held.is_empty()) {
+            for (piece, access) in &mut *pieces {
+                let next = piece.held.front().map_or(piece.hashed, |(next, _)| *next);
+                if piece.read_back(next, access, chunk).is_err() {
+                    piece.held.clear();
+                }
+            }
+            PieceHasher::update_each(pieces.iter_mut().map(|(piece, _)| piece.lane()));
+            pieces.iter_mut().for_each(|(piece, _)| piece.release_hashed());
+        }
+    }
+
+    /// The hash of the piece, once it is complete.
+    ///
+    /// # Errors
+    /// Names the file that cannot be read.
+    pub(super) fn finish(
+        mut self,
+        access: &mut Access<'_>,
+        chunk: &mut [u8],
+    ) -> Result<PieceDigest, DiskError> {
+        debug_assert!(self.is_complete() && self.held.is_empty());
+        self.read_back(self.written.len(), access, chunk)?;
+        Ok(self.hasher.finish())
+    }
+
+    /// The hash, and the blocks in memory that come next.
+    fn lane(&mut self) -> (&mut PieceHasher, impl Iterator<Item = &[u8]>) {
+        let next = self.held.iter().zip(self.hashed..).take_while(|((index, _), next)| index == next);
+        (&mut self.hasher, next.map(|((_, data), _)| &data[..]))
+    }
+
+    /// Follows what [`lane`](Self::lane) gave.
+    fn release_hashed(&mut self) {
+        while self.held.front().is_some_and(|(index, _)| *index == self.hashed) {
+            self.held.pop_front();
             self.hashed += 1;
         }
     }
 
-    /// Reads back and hashes the written blocks that come next, except for `but`, of which the data is at hand.
+    /// Reads back and hashes written blocks, up to number `end`.
     ///
     /// # Errors
     /// Names the file that cannot be read. The hash stays as far as it came; the next call goes on from there.
-    pub(super) fn catch_up(
-        &mut self,
-        access: &mut Access<'_>,
-        chunk: &mut [u8],
-        but: Option<BlockSpan>,
-    ) -> Result<(), DiskError> {
-        let end = but.map_or(self.written.len(), |block| block.block_index() as usize);
-        while self.hashed < end && self.written[self.hashed] {
-            let most = (chunk.len() / BLOCK_SIZE as usize).min(end - self.hashed);
-            let blocks = self.written[self.hashed..][..most].iter().take_while(|&&written| written).count();
+    fn read_back(&mut self, end: usize, access: &mut Access<'_>, chunk: &mut [u8]) -> Result<(), DiskError> {
+        while self.hashed < end {
+            let blocks = (chunk.len() / BLOCK_SIZE as usize).min(end - self.hashed);
             let span = self.blocks(self.hashed, blocks);
             let data = &mut chunk[..span.len as usize];
             access.read(span, data)?;
@@ -84,10 +135,9 @@ impl Progress {
         Ok(())
     }
 
-    /// The hash of the piece, once it is complete and has caught up.
-    pub(super) fn finish(self) -> PieceDigest {
-        debug_assert_eq!(self.hashed, self.written.len());
-        self.hasher.finish()
+    fn advance_front(&mut self) {
+        let written = self.written[self.front..].iter().take_while(|written| **written);
+        self.front += written.count();
     }
 
     fn blocks(&self, first: usize, count: usize) -> BlockSpan {

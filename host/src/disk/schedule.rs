@@ -7,11 +7,14 @@
 use std::collections::VecDeque;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Instant;
 use std::{io, mem};
 
 use bytes::Bytes;
 use rustc_hash::FxHashMap;
 
+use super::checks::{CheckId, CheckRun, Checked, Holes, PieceCheck};
+use super::lanes::Lanes;
 use super::progress::Progress;
 use super::storage::Storage;
 use crate::job::{DiskDone, DiskError, DiskJob, ReadToken, StorageId};
@@ -24,9 +27,11 @@ pub(super) struct Schedule {
     storages: FxHashMap<StorageId, Slot>,
     pieces: FxHashMap<Key, PieceQueue>,
     ready: VecDeque<Ready>,
+    lanes: Lanes,
     checks: VecDeque<CheckRun>,
     checks_begun: u64,
-    no_more_checks: bool,
+    /// Only what someone waits for is done.
+    stopping: bool,
     /// Ready work taken since a check was last looked at.
     streak: u32,
 }
@@ -35,6 +40,10 @@ pub(super) struct Schedule {
 pub(super) enum Work {
     /// All jobs that waited for one piece.
     Piece(PieceWork),
+    /// Pieces to hash side by side, as far as their blocks are written.
+    Hash(Vec<PieceWork>),
+    /// Pieces to read and hash side by side.
+    Check(Vec<PieceCheck>),
     /// Look whether there are files, and answer.
     Open(Arc<Storage>),
     /// A check is about to begin: let go of files that may have been replaced.
@@ -60,6 +69,15 @@ pub(super) struct PieceWork {
     pub(super) progress: Option<Box<Progress>>,
 }
 
+/// A piece that comes back from a worker.
+pub(super) struct PieceDone {
+    pub(super) storage: StorageId,
+    pub(super) piece: PieceIndex,
+    pub(super) progress: Option<Box<Progress>>,
+    /// The checks that it was hashed for.
+    pub(super) checked: Vec<(CheckId, Result<(), DiskError>)>,
+}
+
 /// What can be asked of a piece.
 pub(super) enum PieceJob {
     Write {
@@ -80,35 +98,10 @@ pub(super) enum PieceJob {
     Restore(Vec<bool>),
 }
 
-/// What a hole in a piece means to a check.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Holes {
-    /// Zeros, like any others.
-    Zeros,
-    /// The piece is not there: whoever wrote it left no holes.
-    Missing,
-}
-
-/// What is checked.
-#[derive(Clone)]
-pub(super) enum Checked {
-    Everything,
-    Pieces(Arc<[(PieceIndex, Holes)]>),
-}
-
-/// Names a check while it runs, so that each piece can be counted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct CheckId(u64);
-
 /// What a worker hands back.
 pub(super) enum Finished {
-    Piece {
-        storage: StorageId,
-        piece: PieceIndex,
-        progress: Option<Box<Progress>>,
-        /// The checks that this piece was hashed for.
-        checked: Vec<(CheckId, Result<(), DiskError>)>,
-    },
+    Piece(PieceDone),
+    Pieces(Vec<PieceDone>),
     /// The files are as on disk: the check may begin.
     CheckReady(Arc<Storage>, Checked),
     /// A [`Work::Open`], [`Work::Stamp`] or [`Work::CheckFinished`] was answered.
@@ -117,7 +110,8 @@ pub(super) enum Finished {
     Nothing,
 }
 
-type Key = (StorageId, PieceIndex);
+/// Names a piece among those of all storages.
+pub(super) type Key = (StorageId, PieceIndex);
 
 enum Ready {
     Piece(Key),
@@ -141,18 +135,6 @@ struct PieceQueue {
     scheduled: bool,
 }
 
-struct CheckRun {
-    id: CheckId,
-    storage: Arc<Storage>,
-    what: Checked,
-    /// How many of the pieces have been begun, and how many there are.
-    next: usize,
-    end: usize,
-    /// Pieces begun and not yet finished.
-    running: u32,
-    result: Result<(), DiskError>,
-}
-
 /// After so many pieces of other work a waiting check gets one, so that it does not starve.
 const CHECK_AFTER: u32 = 16;
 /// There is room for so much ready work even while there is none; the memory of a burst is given back.
@@ -160,7 +142,7 @@ const READY_KEPT: usize = 1_024;
 
 impl Schedule {
     /// Puts a job where it belongs.
-    pub(super) fn submit(&mut self, job: DiskJob) {
+    pub(super) fn submit(&mut self, job: DiskJob, now: Instant) {
         match job {
             DiskJob::Open { storage, layout, hashes, root } => {
                 self.open(Storage::new(storage, layout, hashes, root));
@@ -176,7 +158,7 @@ impl Schedule {
             DiskJob::Metadata { storage, info, info_hashes } => {
                 self.ready.push_back(Ready::Other(Work::Metadata { storage, info, info_hashes }));
             }
-            DiskJob::Close { storage, delete_files } => self.close(storage, delete_files),
+            DiskJob::Close { storage, delete_files } => self.close(storage, delete_files, now),
             DiskJob::Write { storage, span, data } => {
                 if !self.enqueue(storage, span.piece, PieceJob::Write { span, data }) {
                     let result = Err(not_open(storage));
@@ -201,7 +183,15 @@ impl Schedule {
     }
 
     /// The next work, if there is any that may be begun now.
-    pub(super) fn next(&mut self) -> Option<Work> {
+    pub(super) fn next(&mut self, now: Instant) -> Option<Work> {
+        let lanes = self.lanes.next(now);
+        if !lanes.is_empty() {
+            let take = |key| {
+                self.reserve(key);
+                self.take(key)
+            };
+            return Some(Work::Hash(lanes.into_iter().map(take).collect()));
+        }
         if self.ready.is_empty() || self.streak >= CHECK_AFTER {
             self.streak = 0;
             if let Some(work) = self.next_of_checks() {
@@ -231,26 +221,28 @@ impl Schedule {
         !self.ready.is_empty() || self.checks.iter().any(CheckRun::has_more)
     }
 
+    /// When [`next`](Self::next) gives what it does not give yet, even if nothing else happens.
+    pub(super) fn due(&self) -> Option<Instant> {
+        self.lanes.due()
+    }
+
     /// Takes back what [`next`](Self::next) gave, after it was answered: so `CheckFinished` follows every `Checked`,
     /// and `Closed` follows everything.
-    pub(super) fn finish(&mut self, finished: Finished) {
+    pub(super) fn finish(&mut self, finished: Finished, now: Instant) {
         match finished {
-            Finished::Piece { storage, piece, progress, checked } => {
-                for (id, result) in checked {
-                    self.count_checked(id, result);
-                }
-                self.put_back((storage, piece), progress);
-            }
+            Finished::Piece(done) => self.put_back(done, now),
+            Finished::Pieces(done) => done.into_iter().for_each(|done| self.put_back(done, now)),
             Finished::CheckReady(storage, what) => self.begin_check(storage, what),
             Finished::Step(storage) => self.rest(storage),
             Finished::Nothing => {}
         }
     }
 
-    /// Ends all checks early: what is left to do is only what someone waits for.
-    pub(super) fn stop_checks(&mut self) {
-        self.no_more_checks = true;
+    /// Ends all checks early, and waits for nothing: what is left to do is only what someone waits for.
+    pub(super) fn stop(&mut self, now: Instant) {
+        self.stopping = true;
         self.cut_checks(|_| true);
+        self.lanes.hurry(|_| true, now);
     }
 
     fn open(&mut self, storage: Storage) {
@@ -266,7 +258,7 @@ impl Schedule {
         self.ready.push_back(Ready::Other(Work::Open(storage)));
     }
 
-    fn close(&mut self, id: StorageId, delete_files: bool) {
+    fn close(&mut self, id: StorageId, delete_files: bool, now: Instant) {
         let Some(slot) = self.storages.get_mut(&id).filter(|slot| !slot.closing) else {
             return self.refuse(DiskDone::Closed { storage: id });
         };
@@ -275,6 +267,7 @@ impl Schedule {
         // Keeps the storage until its checks are cut.
         slot.active += 1;
         self.cut_checks(|storage| storage == id);
+        self.lanes.hurry(|storage| storage == id, now);
         self.rest(id);
     }
 
@@ -309,8 +302,7 @@ impl Schedule {
             Checked::Everything => storage.layout().geometry().num_pieces() as usize,
             Checked::Pieces(pieces) => pieces.len(),
         };
-        let given_up =
-            self.no_more_checks || self.storages.get(&storage.id()).is_none_or(|slot| slot.closing);
+        let given_up = self.stopping || self.storages.get(&storage.id()).is_none_or(|slot| slot.closing);
         let next = if given_up { end } else { 0 };
         self.checks.push_back(CheckRun { id, storage, what, next, end, running: 0, result: Ok(()) });
         self.retire_checks();
@@ -329,11 +321,19 @@ impl Schedule {
 
     /// Whether the piece was idle: then it is the caller's to schedule.
     fn push(&mut self, key: Key, job: PieceJob) -> bool {
+        self.pieces.entry(key).or_default().waiting.push(job);
+        self.reserve(key)
+    }
+
+    /// Schedules a piece, unless it is scheduled already.
+    fn reserve(&mut self, key: Key) -> bool {
         let queue = self.pieces.entry(key).or_default();
-        queue.waiting.push(job);
         let was_idle = !mem::replace(&mut queue.scheduled, true);
-        if was_idle && let Some(slot) = self.storages.get_mut(&key.0) {
-            slot.active += 1;
+        if was_idle {
+            self.lanes.remove_partial(key);
+            if let Some(slot) = self.storages.get_mut(&key.0) {
+                slot.active += 1;
+            }
         }
         was_idle
     }
@@ -350,9 +350,19 @@ impl Schedule {
         PieceWork { storage, piece: key.1, jobs, progress }
     }
 
-    fn put_back(&mut self, key: Key, progress: Option<Box<Progress>>) {
+    fn put_back(&mut self, done: PieceDone, now: Instant) {
+        let PieceDone { storage, piece, progress, checked } = done;
+        for (id, result) in checked {
+            self.count_checked(id, result);
+        }
+        let key = (storage, piece);
+        let at_once = self.stopping || self.storages.get(&storage).is_none_or(|slot| slot.closing);
         let queue = self.pieces.entry(key).or_default();
         queue.progress = progress;
+        let held = queue.progress.as_deref().map_or(0, Progress::held);
+        if queue.progress.as_deref().is_some_and(Progress::is_complete) {
+            return self.lanes.add_complete(key, held, at_once, now);
+        }
         if !queue.waiting.is_empty() {
             self.ready.push_back(Ready::Piece(key));
             return;
@@ -361,7 +371,8 @@ impl Schedule {
         if queue.progress.is_none() {
             self.pieces.remove(&key);
         }
-        self.rest(key.0);
+        self.lanes.add_partial(key, held);
+        self.rest(storage);
     }
 
     /// Something that kept the storage busy is over.
@@ -372,24 +383,34 @@ impl Schedule {
             return;
         }
         if let Some(slot) = self.storages.remove(&id) {
-            self.pieces.retain(|&(storage, _), _| storage != id);
+            for (key, _) in self.pieces.extract_if(|&(storage, _), _| storage == id) {
+                self.lanes.remove_partial(key);
+            }
             self.ready.push_back(Ready::Other(Work::Close(slot.storage, slot.delete_files)));
         }
     }
 
-    /// Begins the next piece of the oldest check that has one left. A piece that is busy gets the check as its next job.
+    /// Begins the next pieces of the oldest check that has any left. A piece that is busy gets the check as its next job.
     fn next_of_checks(&mut self) -> Option<Work> {
-        loop {
-            let run = self.checks.iter_mut().find(|run| run.has_more())?;
+        let mut begun = Vec::new();
+        while let Some(run) = self.checks.iter_mut().find(|run| run.has_more()) {
+            if begun.len() >= run.lanes() {
+                break;
+            }
             let next = run.piece(run.next);
             run.next += 1;
             let Some((piece, holes)) = next else { continue };
             run.running += 1;
-            let (key, job) = ((run.storage.id(), piece), PieceJob::Check(run.id, holes));
-            if self.push(key, job) {
-                return Some(Work::Piece(self.take(key)));
+            let check = PieceCheck { id: run.id, storage: run.storage.clone(), piece, holes };
+            let key = (check.storage.id(), piece);
+            if self.reserve(key) {
+                self.pieces.entry(key).or_default().progress = None;
+                begun.push(check);
+            } else {
+                self.push(key, PieceJob::Check(check.id, holes));
             }
         }
+        (!begun.is_empty()).then_some(Work::Check(begun))
     }
 
     fn count_checked(&mut self, id: CheckId, result: Result<(), DiskError>) {
@@ -419,27 +440,6 @@ impl Schedule {
             }
             !run.is_over()
         });
-    }
-}
-
-impl CheckRun {
-    /// Number so and so of the pieces.
-    fn piece(&self, number: usize) -> Option<(PieceIndex, Holes)> {
-        match &self.what {
-            Checked::Everything => {
-                let piece = self.storage.layout().geometry().piece(u32::try_from(number).ok()?)?;
-                Some((piece, Holes::Zeros))
-            }
-            Checked::Pieces(pieces) => pieces.get(number).copied(),
-        }
-    }
-
-    fn has_more(&self) -> bool {
-        self.next < self.end
-    }
-
-    fn is_over(&self) -> bool {
-        !self.has_more() && self.running == 0
     }
 }
 

@@ -1,6 +1,7 @@
 //! Conversations with a pool over a folder of its own: jobs in, answers out, and what lies on disk afterwards.
 
 mod checks;
+mod lanes;
 mod order;
 mod places;
 mod reads;

@@ -1,10 +1,13 @@
-use super::super::schedule::{Finished, Schedule, Work};
+use std::iter;
+
+use super::super::schedule::{Finished, PieceDone, Schedule, Work};
 use super::*;
 
-/// Takes the next work, and says which piece it is for and how many jobs it holds.
-fn take_piece(schedule: &mut Schedule) -> (u32, usize) {
-    match schedule.next() {
-        Some(Work::Piece(work)) => (work.piece.get(), work.jobs.len()),
+/// Takes the next work, and says which pieces it is for and how many jobs it holds.
+fn take_pieces(schedule: &mut Schedule) -> Option<(Vec<u32>, usize)> {
+    match schedule.next(Instant::now())? {
+        Work::Piece(work) => Some((vec![work.piece.get()], work.jobs.len())),
+        Work::Check(pieces) => Some((pieces.iter().map(|check| check.piece.get()).collect(), pieces.len())),
         _ => panic!("no piece"),
     }
 }
@@ -13,40 +16,51 @@ fn take_piece(schedule: &mut Schedule) -> (u32, usize) {
 fn checking() -> (Schedule, Disk) {
     let disk = Disk::new(&[("t", 640 << 10)], 16 << 10);
     let (layout, hashes) = (disk.layout.clone(), disk.hashes.clone());
-    let mut schedule = Schedule::default();
-    schedule.submit(DiskJob::Open { storage: STORAGE, layout, hashes, root: disk.root.as_path().into() });
-    assert!(matches!(schedule.next(), Some(Work::Open(_))));
-    schedule.finish(Finished::Step(STORAGE));
-    schedule.submit(DiskJob::Check { storage: STORAGE });
-    let Some(Work::BeginCheck(storage, what)) = schedule.next() else { panic!("no check") };
-    schedule.finish(Finished::CheckReady(storage, what));
+    let (mut schedule, now) = (Schedule::default(), Instant::now());
+    let root = disk.root.as_path().into();
+    schedule.submit(DiskJob::Open { storage: STORAGE, layout, hashes, root }, now);
+    assert!(matches!(schedule.next(now), Some(Work::Open(_))));
+    schedule.finish(Finished::Step(STORAGE), now);
+    schedule.submit(DiskJob::Check { storage: STORAGE }, now);
+    let Some(Work::BeginCheck(storage, what)) = schedule.next(now) else { panic!("no check") };
+    schedule.finish(Finished::CheckReady(storage, what), now);
     (schedule, disk)
+}
+
+fn forget(schedule: &mut Schedule, piece: PieceIndex) {
+    schedule.submit(DiskJob::Forget { storage: STORAGE, piece }, Instant::now());
 }
 
 #[test]
 fn a_check_waits_for_other_work_and_does_not_starve() {
     let (mut schedule, disk) = checking();
-    for piece in 20..40 {
-        schedule.submit(DiskJob::Forget { storage: STORAGE, piece: disk.piece(piece) });
-    }
-    let order: Vec<_> = (0..40).map(|_| take_piece(&mut schedule).0).collect();
+    (20..40).for_each(|piece| forget(&mut schedule, disk.piece(piece)));
+    let taken = iter::from_fn(|| take_pieces(&mut schedule));
+    let order: Vec<_> = taken.flat_map(|(pieces, _)| pieces).collect();
     let first_of_check = order.iter().position(|&piece| piece == 0).unwrap();
     assert!((10..=20).contains(&first_of_check), "{order:?}");
     assert_eq!(order.iter().filter(|&&piece| piece < 20).count(), 20);
-    assert!(schedule.next().is_none() && !schedule.has_more());
+    assert!(!schedule.has_more());
+}
+
+#[test]
+fn a_check_takes_several_pieces_at_once_and_leaves_some_to_others_in_the_end() {
+    let (mut schedule, _disk) = checking();
+    let taken: Vec<_> =
+        iter::from_fn(|| take_pieces(&mut schedule)).map(|(pieces, _)| pieces.len()).collect();
+    assert_eq!((taken.iter().sum::<usize>(), taken[0], taken.last()), (40, 4, Some(&1)));
 }
 
 #[test]
 fn a_piece_is_with_one_worker_at_a_time_and_its_jobs_gather() {
     let (mut schedule, disk) = checking();
     let piece = disk.piece(0);
-    assert_eq!(take_piece(&mut schedule), (0, 1));
-    for _ in 0..3 {
-        schedule.submit(DiskJob::Forget { storage: STORAGE, piece });
-    }
-    assert_eq!(take_piece(&mut schedule), (1, 1));
-    schedule.finish(Finished::Piece { storage: STORAGE, piece, progress: None, checked: Vec::new() });
-    assert_eq!(take_piece(&mut schedule), (0, 3));
+    assert_eq!(take_pieces(&mut schedule).unwrap().0, [0, 1, 2, 3]);
+    (0..3).for_each(|_| forget(&mut schedule, piece));
+    assert_eq!(take_pieces(&mut schedule).unwrap().0, [4, 5, 6, 7]);
+    let done = PieceDone { storage: STORAGE, piece, progress: None, checked: Vec::new() };
+    schedule.finish(Finished::Piece(done), Instant::now());
+    assert_eq!(take_pieces(&mut schedule), Some((vec![0], 3)));
 }
 
 #[test]

@@ -119,6 +119,28 @@ fn forgetting_halfway_expects_every_block_anew() {
 }
 
 #[test]
+fn what_is_asked_right_after_the_last_block_comes_after_the_hash() {
+    let disk = Disk::new(&[("t", 320 << 10)], 32 << 10);
+    let pieces = disk.layout.geometry().num_pieces();
+    for together in [true, false] {
+        let write = |span| DiskJob::Write { storage: STORAGE, span, data: disk.right(span) };
+        let forget = |piece| DiskJob::Forget { storage: STORAGE, piece: disk.piece(piece) };
+        let writes = disk.all_blocks().into_iter().map(write);
+        let forgets = (0..pieces).map(forget);
+        if together {
+            disk.pool.submit_all(writes.chain(forgets));
+        } else {
+            writes.chain(forgets).for_each(|job| disk.pool.submit(job));
+        }
+        for _ in 0..pieces {
+            assert!(disk.hashed().1.unwrap());
+        }
+    }
+    disk.close();
+    assert_eq!(disk.buffers.in_use(), 0);
+}
+
+#[test]
 fn padding_is_not_on_disk_and_hashes_as_zeros() {
     let pad = FileEntry { pad: true, ..FileEntry::new(".pad/30000", 30_000) };
     let files = vec![FileEntry::new("t/a", 35_536), pad, FileEntry::new("t/b", 10)];

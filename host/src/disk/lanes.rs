@@ -1,0 +1,94 @@
+//! Which pieces wait to be hashed, because several are hashed in little more than the time of one.
+//!
+//! What was written stays in memory until then. While pieces are completed one right after the other, each waits for
+//! the next ones, but no longer than [`LINGER`]; one that comes alone does not wait.
+
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
+use rustc_hash::FxHashMap;
+
+use super::schedule::Key;
+use crate::job::StorageId;
+use crate::metainfo::PieceHasher;
+
+/// How long a complete piece waits for others. Nobody at the other end of a network notices it; at a gigabyte a second several
+/// pieces come in that time.
+const LINGER: Duration = Duration::from_millis(5);
+
+/// Bytes that are kept in memory for pieces that wait. Beyond it, what can be hashed is.
+pub(super) const MOST_HELD: usize = 4 << 20;
+
+#[derive(Default)]
+pub(super) struct Lanes {
+    /// Pieces of which all blocks are written, oldest first. They wait as if a worker had them.
+    complete: VecDeque<Complete>,
+    /// Idle pieces of which some blocks are in memory, and how many bytes that is.
+    partial: FxHashMap<Key, usize>,
+    /// Bytes in memory, of all of them.
+    held: usize,
+    last_completed: Option<Instant>,
+}
+
+struct Complete {
+    key: Key,
+    held: usize,
+    due: Instant,
+}
+
+impl Lanes {
+    /// Takes an idle piece that holds so many bytes.
+    pub(super) fn add_partial(&mut self, key: Key, held: usize) {
+        if held > 0 {
+            self.partial.insert(key, held);
+            self.held += held;
+        }
+    }
+
+    /// Takes a complete piece, which waits for others unless it is wanted `at_once`.
+    pub(super) fn add_complete(&mut self, key: Key, held: usize, at_once: bool, now: Instant) {
+        let before = self.last_completed.replace(now);
+        let alone = before.is_none_or(|before| now.saturating_duration_since(before) > LINGER);
+        let due = if at_once || alone { now } else { now + LINGER };
+        self.complete.push_back(Complete { key, held, due });
+        self.held += held;
+    }
+
+    /// Gives up an idle piece, which is idle no more.
+    pub(super) fn remove_partial(&mut self, key: Key) {
+        self.held -= self.partial.remove(&key).unwrap_or(0);
+    }
+
+    /// Lets the pieces of some storages wait no longer.
+    pub(super) fn hurry(&mut self, which: impl Fn(StorageId) -> bool, now: Instant) {
+        for piece in self.complete.iter_mut().filter(|piece| which(piece.key.0)) {
+            piece.due = piece.due.min(now);
+        }
+    }
+
+    /// When the next piece has waited long enough.
+    pub(super) fn due(&self) -> Option<Instant> {
+        self.complete.iter().map(|piece| piece.due).min()
+    }
+
+    /// Gives pieces to be hashed side by side: as many as that is good for, or all if too much memory is held. They are gone
+    /// from here then.
+    pub(super) fn next(&mut self, now: Instant) -> Vec<Key> {
+        let most = match self.held > MOST_HELD {
+            true => usize::MAX,
+            false if self.complete.len() >= PieceHasher::LANES => PieceHasher::LANES,
+            false if self.due().is_some_and(|due| due <= now) => PieceHasher::LANES,
+            false => return Vec::new(),
+        };
+        // The oldest first; one that is in a hurry brings those before it along.
+        let complete = self.complete.drain(..most.min(self.complete.len()));
+        let mut keys: Vec<_> = complete.map(|piece| (piece.key, piece.held)).collect();
+        let partial = self.partial.iter().take(most - keys.len());
+        keys.extend(partial.map(|(&key, &held)| (key, held)));
+        for (key, held) in &keys {
+            self.partial.remove(key);
+            self.held -= held;
+        }
+        keys.into_iter().map(|(key, _)| key).collect()
+    }
+}
