@@ -1,7 +1,8 @@
 //! Which pieces wait to be hashed, because several are hashed in little more than the time of one.
 //!
 //! What was written stays in memory until then. While pieces are completed one right after the other, each waits for
-//! the next ones, but no longer than [`LINGER`]; one that comes alone does not wait.
+//! the next ones, but no longer than [`LINGER`]; one that comes alone does not wait. Nor does one that is so long that no other
+//! would have room beside it: it is hashed bit by bit, while the processor's cache holds it.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
@@ -23,8 +24,8 @@ pub(super) const MOST_HELD: usize = 4 << 20;
 pub(super) struct Lanes {
     /// Pieces of which all blocks are written, oldest first. They wait as if a worker had them.
     complete: VecDeque<Complete>,
-    /// Idle pieces of which some blocks are in memory, and how many bytes that is.
-    partial: FxHashMap<Key, usize>,
+    /// Idle pieces of which some blocks are in memory.
+    partial: FxHashMap<Key, Held>,
     /// Bytes in memory, of all of them.
     held: usize,
     last_completed: Option<Instant>,
@@ -32,31 +33,46 @@ pub(super) struct Lanes {
 
 struct Complete {
     key: Key,
-    held: usize,
+    held: Held,
     due: Instant,
+}
+
+/// What a piece keeps in memory.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Held {
+    pub(super) bytes: usize,
+    /// Bytes of the whole piece.
+    pub(super) of: u32,
+}
+
+impl Held {
+    /// Whether two such pieces are more than is held.
+    fn is_long(self) -> bool {
+        self.of as usize > MOST_HELD / 2
+    }
 }
 
 impl Lanes {
     /// Takes an idle piece that holds so many bytes.
-    pub(super) fn add_partial(&mut self, key: Key, held: usize) {
-        if held > 0 {
+    pub(super) fn add_partial(&mut self, key: Key, held: Held) {
+        if held.bytes > 0 {
             self.partial.insert(key, held);
-            self.held += held;
+            self.held += held.bytes;
         }
     }
 
     /// Takes a complete piece, which waits for others unless it is wanted `at_once`.
-    pub(super) fn add_complete(&mut self, key: Key, held: usize, at_once: bool, now: Instant) {
+    pub(super) fn add_complete(&mut self, key: Key, held: Held, at_once: bool, now: Instant) {
         let before = self.last_completed.replace(now);
         let alone = before.is_none_or(|before| now.saturating_duration_since(before) > LINGER);
-        let due = if at_once || alone { now } else { now + LINGER };
+        let due = if at_once || alone || (held.is_long() && self.held == 0) { now } else { now + LINGER };
         self.complete.push_back(Complete { key, held, due });
-        self.held += held;
+        self.held += held.bytes;
     }
 
     /// Gives up an idle piece, which is idle no more.
     pub(super) fn remove_partial(&mut self, key: Key) {
-        self.held -= self.partial.remove(&key).unwrap_or(0);
+        self.held -= self.partial.remove(&key).unwrap_or_default().bytes;
     }
 
     /// Lets the pieces of some storages wait no longer.
@@ -78,6 +94,7 @@ impl Lanes {
             true => usize::MAX,
             false if self.complete.len() >= PieceHasher::LANES => PieceHasher::LANES,
             false if self.due().is_some_and(|due| due <= now) => PieceHasher::LANES,
+            false if self.is_one_long_piece() => PieceHasher::LANES,
             false => return Vec::new(),
         };
         // The oldest first; one that is in a hurry brings those before it along.
@@ -87,8 +104,14 @@ impl Lanes {
         keys.extend(partial.map(|(&key, &held)| (key, held)));
         for (key, held) in &keys {
             self.partial.remove(key);
-            self.held -= held;
+            self.held -= held.bytes;
         }
         keys.into_iter().map(|(key, _)| key).collect()
+    }
+
+    fn is_one_long_piece(&self) -> bool {
+        self.complete.is_empty()
+            && self.partial.len() == 1
+            && self.partial.values().all(|held| held.is_long())
     }
 }

@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 
 use bytes::Bytes;
 
+use super::lanes::Held;
 use super::storage::{Access, Storage};
 use crate::job::DiskError;
 use crate::metainfo::{BLOCK_SIZE, BlockSpan, PieceDigest, PieceHasher, PieceIndex};
@@ -58,9 +59,9 @@ impl Progress {
         self.missing == 0
     }
 
-    /// Bytes that are in memory until they are hashed.
-    pub(super) fn held(&self) -> usize {
-        self.held.len() * BLOCK_SIZE as usize
+    /// What is in memory until it is hashed.
+    pub(super) fn held(&self) -> Held {
+        Held { bytes: self.held.len() * BLOCK_SIZE as usize, of: self.whole.len }
     }
 
     /// Notes a block that was not written before. Its data stays in memory if all before it is written: then nothing but

@@ -359,7 +359,7 @@ impl Schedule {
         let at_once = self.stopping || self.storages.get(&storage).is_none_or(|slot| slot.closing);
         let queue = self.pieces.entry(key).or_default();
         queue.progress = progress;
-        let held = queue.progress.as_deref().map_or(0, Progress::held);
+        let held = queue.progress.as_deref().map(Progress::held).unwrap_or_default();
         if queue.progress.as_deref().is_some_and(Progress::is_complete) {
             return self.lanes.add_complete(key, held, at_once, now);
         }
