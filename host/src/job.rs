@@ -20,6 +20,9 @@ pub struct StorageId(pub u64);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct ReadToken(pub u64);
 
+/// Bytes of blocks that the disk keeps after it has written them, until it hashes them.
+pub const MOST_HELD: usize = 4 << 20;
+
 /// One request to the disk. Jobs of one piece are carried out in the order in which they were asked.
 #[derive(Clone, Debug)]
 pub enum DiskJob {

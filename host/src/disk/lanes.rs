@@ -10,15 +10,12 @@ use std::time::{Duration, Instant};
 use rustc_hash::FxHashMap;
 
 use super::schedule::Key;
-use crate::job::StorageId;
+use crate::job::{MOST_HELD, StorageId};
 use crate::metainfo::PieceHasher;
 
 /// How long a complete piece waits for others. Nobody at the other end of a network notices it; at a gigabyte a second several
 /// pieces come in that time.
 const LINGER: Duration = Duration::from_millis(5);
-
-/// Bytes that are kept in memory for pieces that wait. Beyond it, what can be hashed is.
-pub(super) const MOST_HELD: usize = 4 << 20;
 
 #[derive(Default)]
 pub(super) struct Lanes {

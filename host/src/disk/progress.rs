@@ -9,6 +9,9 @@ use super::storage::{Access, Storage};
 use crate::job::DiskError;
 use crate::metainfo::{BLOCK_SIZE, BlockSpan, PieceDigest, PieceHasher, PieceIndex};
 
+/// Blocks of a piece that are hashed before their memory is given back.
+const AT_ONCE: usize = 16;
+
 /// A piece of which some blocks are written. What is hashed is always a prefix of it.
 pub(super) struct Progress {
     /// All of the piece.
@@ -76,8 +79,8 @@ impl Progress {
         }
     }
 
-    /// Hashes all that can be hashed of several pieces, side by side, and lets go of what was in memory for it. What cannot be
-    /// read back now is tried again when its piece is complete.
+    /// Hashes all that can be hashed of several pieces, side by side, and lets go of what was in memory for it. What
+    /// cannot be read back now is tried again when its piece is complete.
     pub(super) fn hash_each(pieces: &mut [(&mut Self, Access<'_>)], chunk: &mut [u8]) {
         pieces.sort_by_key(|(piece, _)| std::cmp::Reverse(piece.held.len()));
         while pieces.iter().any(|(piece, _)| !piece.held.is_empty()) {
@@ -108,16 +111,16 @@ impl Progress {
 
     /// The hash, and the blocks in memory that come next.
     fn lane(&mut self) -> (&mut PieceHasher, impl Iterator<Item = &[u8]>) {
-        let next = self.held.iter().zip(self.hashed..).take_while(|((index, _), next)| index == next);
+        let first = self.held.iter().take(AT_ONCE).zip(self.hashed..);
+        let next = first.take_while(|((index, _), next)| index == next);
         (&mut self.hasher, next.map(|((_, data), _)| &data[..]))
     }
 
     /// Follows what [`lane`](Self::lane) gave.
     fn release_hashed(&mut self) {
-        while self.held.front().is_some_and(|(index, _)| *index == self.hashed) {
-            self.held.pop_front();
-            self.hashed += 1;
-        }
+        let count = self.lane().1.count();
+        self.held.drain(..count);
+        self.hashed += count;
     }
 
     /// Reads back and hashes written blocks, up to number `end`.

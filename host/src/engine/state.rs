@@ -28,7 +28,7 @@ use crate::alert::{Alert, AlertKind, AlertQueue, CustomTypes};
 use crate::command::{SaveResumeFlags, Ticket};
 use crate::hooks::Place;
 use crate::ip_filter::IpFilter;
-use crate::job::{DiskJob, ReadToken, StorageId};
+use crate::job::{DiskJob, MOST_HELD, ReadToken, StorageId};
 use crate::metainfo::{BLOCK_SIZE, BlockSpan, Resume};
 use crate::peer::web::WebSeedId;
 use crate::peer::{Connection, Direction, RequestLimits, as_piece, as_request};
@@ -188,7 +188,7 @@ impl State {
         let bandwidth = Bandwidth::new(&config.settings, now);
         let candidate_limits = Arc::new(super::status::candidate_limits(&config.settings));
         let connects_left = config.settings.connection_speed;
-        let spare = 2 * (config.settings.max_queued_disk_bytes / BLOCK_SIZE) as usize;
+        let most_bytes = 2 * config.settings.max_queued_disk_bytes as usize + MOST_HELD;
         Self {
             alerts: AlertQueue::new(config.settings.alert_queue_size as usize),
             settings: config.settings,
@@ -197,8 +197,8 @@ impl State {
             unix_epoch: config.unix_time,
             rng,
             peer_id,
-            // As many as may wait for the disk: none is given back to be asked for, and zeroed, again.
-            pool: BlockPool::new(spare),
+            // As many as may wait to be written or hashed: none is given back to be asked for, and zeroed, again.
+            pool: BlockPool::new(most_bytes / BLOCK_SIZE as usize),
             waker: config.waker,
             torrents: SlotMap::new(),
             order: Vec::new(),

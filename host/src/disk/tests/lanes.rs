@@ -1,8 +1,9 @@
 //! Which pieces are hashed together, on a clock of the test's own.
 
-use super::super::lanes::{Held, Lanes, MOST_HELD};
+use super::super::lanes::{Held, Lanes};
 use super::super::schedule::Key;
 use super::*;
+use crate::job::MOST_HELD;
 use crate::metainfo::{Geometry, PieceHasher};
 
 const LANES: u32 = PieceHasher::LANES as u32;
