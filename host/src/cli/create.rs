@@ -2,6 +2,7 @@
 
 use std::fs::{self, File, Metadata, OpenOptions};
 use std::io::{self, ErrorKind, Read as _, Write as _};
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -13,10 +14,10 @@ use super::exit::{ExitCode, Failure};
 use super::screen::Screen;
 use super::signals::Signals;
 use super::text;
-use crate::metainfo::{CreateOptions, Creator, Metainfo, MetainfoError, NewFile};
+use crate::metainfo::{CreateOptions, Creator, Metainfo, MetainfoError, NewFile, PieceHasher};
 
-/// Bytes that are read at once.
-const CHUNK: usize = 1 << 20;
+/// Bytes that are read at once: as many pieces as are hashed side by side, within these bounds.
+const CHUNK: RangeInclusive<usize> = (1 << 20)..=(64 << 20);
 
 /// # Errors
 /// The torrent exists already; the data cannot be read, or makes no torrent; the torrent cannot be written.
@@ -145,7 +146,8 @@ impl Source {
         let mut creator = creator.map_err(|error| refused(&root, &error))?;
         let bar = screen.bar(&name, creator.layout().geometry().total());
         let layout = creator.layout().clone();
-        let mut chunk = vec![0; CHUNK];
+        let together = PieceHasher::LANES * layout.geometry().piece_length() as usize;
+        let mut chunk = vec![0; together.clamp(*CHUNK.start(), *CHUNK.end())];
         for entry in layout.files() {
             // Paths of the layout begin with the torrent's name, for which the root stands here.
             let path = match is_folder {

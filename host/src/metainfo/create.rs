@@ -3,7 +3,7 @@
 use std::mem;
 use std::path::{Path, PathBuf};
 
-use sha1::{Digest, Sha1};
+use sha1_lanes::{Sha1, update_each};
 
 use super::{FileEntry, FileLayout, MetainfoError};
 use crate::wire::bencode::{Dict, Value};
@@ -139,18 +139,16 @@ impl Creator {
             return Err(MetainfoError::DataLength { expected, found });
         }
         self.taken = found;
-        let piece_length = self.layout.geometry().piece_length();
-        while !data.is_empty() {
-            let wanted = (piece_length - self.in_piece) as usize;
-            let (part, rest) = data.split_at(wanted.min(data.len()));
-            self.hasher.update(part);
-            // At most `wanted`, so neither the cast nor the sum overflows.
-            self.in_piece += part.len() as u32;
-            if self.in_piece == piece_length {
-                self.end_piece();
-            }
+        if self.in_piece > 0 {
+            let wanted = (self.layout.geometry().piece_length() - self.in_piece) as usize;
+            let (head, rest) = data.split_at(wanted.min(data.len()));
+            self.add(head);
             data = rest;
         }
+        let pieces = data.chunks_exact(self.layout.geometry().piece_length() as usize);
+        let rest = pieces.remainder();
+        self.add_pieces(pieces);
+        self.add(rest);
         Ok(())
     }
 
@@ -169,8 +167,25 @@ impl Creator {
         Ok(Value::Dict(self.torrent()).encode())
     }
 
+    /// Takes a part of the piece at hand.
+    fn add(&mut self, part: &[u8]) {
+        self.hasher.update(part);
+        // No longer than the rest of the piece, so neither the cast nor the sum overflows.
+        self.in_piece += part.len() as u32;
+        if self.in_piece == self.layout.geometry().piece_length() {
+            self.end_piece();
+        }
+    }
+
+    /// Takes whole pieces, which are hashed side by side.
+    fn add_pieces<'d>(&mut self, pieces: impl ExactSizeIterator<Item = &'d [u8]>) {
+        let mut hashers = vec![Sha1::new(); pieces.len()];
+        update_each(hashers.iter_mut().zip(pieces.map(|piece| [piece])));
+        self.pieces.extend(hashers.into_iter().flat_map(Sha1::finish));
+    }
+
     fn end_piece(&mut self) {
-        self.pieces.extend_from_slice(&mem::take(&mut self.hasher).finalize());
+        self.pieces.extend(mem::take(&mut self.hasher).finish());
         self.in_piece = 0;
     }
 
