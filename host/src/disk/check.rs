@@ -47,6 +47,9 @@ impl<'a> Lane<'a> {
         let mut complete =
             || Ok(access.holds(whole)? && !(check.holes == Holes::Missing && access.has_hole(whole)?));
         let there = complete();
+        if matches!(there, Ok(true)) {
+            access.read_ahead(whole);
+        }
         Self { check, access, whole, hasher: storage.hashes().hasher(), there }
     }
 

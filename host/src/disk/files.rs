@@ -2,6 +2,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, ErrorKind, IoSlice};
+use std::num::NonZero;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -228,6 +229,17 @@ pub(super) fn write_all_at(file: &File, mut data: &mut [IoSlice<'_>], mut offset
     }
     Ok(())
 }
+
+/// Lets the system read a part of a file into memory, if it is not there, while something else is done.
+#[cfg(target_os = "linux")]
+pub(super) fn read_ahead(file: &File, offset: u64, len: u32) {
+    // What the system does not take as advice it does without.
+    let _ = rustix::fs::fadvise(file, offset, NonZero::new(len.into()), rustix::fs::Advice::WillNeed);
+}
+
+/// Not known here.
+#[cfg(not(target_os = "linux"))]
+pub(super) fn read_ahead(_: &File, _: u64, _: u32) {}
 
 /// Whether a part of a file has a hole: some of it was never written. False where that cannot be told.
 #[cfg(target_os = "linux")]

@@ -233,6 +233,18 @@ impl<'a> Access<'a> {
         Ok(true)
     }
 
+    /// Has a span of several files read into memory, all at once. In one file the system reads ahead by itself. What cannot be
+    /// opened is left to who reads it.
+    pub(super) fn read_ahead(&mut self, span: BlockSpan) {
+        let storage = self.storage;
+        for part in storage.layout.spans(span).filter(|part| part.len < span.len) {
+            let on_disk = storage.layout.files()[part.file].on_disk();
+            if on_disk && let Ok(file) = self.hold(part.file, Purpose::Read) {
+                files::read_ahead(file, part.offset, part.len);
+            }
+        }
+    }
+
     /// Whether there is a hole in the span: a part of a file where nothing was written. False where the system does not tell.
     ///
     /// # Errors
