@@ -20,7 +20,8 @@ pub struct StorageId(pub u64);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct ReadToken(pub u64);
 
-/// Bytes of blocks that the disk keeps after it has written them, until it hashes them.
+/// Bytes of blocks that the disk keeps after it has written them, until it hashes them, apart from those in the hands of its
+/// threads.
 pub const MOST_HELD: usize = 4 << 20;
 
 /// One request to the disk. Jobs of one piece are carried out in the order in which they were asked.
@@ -51,7 +52,8 @@ pub enum DiskJob {
         /// Pieces that are hashed too, unless there is a hole in them: nothing was written there.
         written: Vec<PieceIndex>,
     },
-    /// Looks what the files are like; answered by [`DiskDone::Stamped`]. What was written, and answered, before is seen.
+    /// Looks what the files are like; answered by [`DiskDone::Stamped`]. What was written, and answered, before is seen; if it
+    /// completed a piece, [`DiskDone::Hashed`] comes first.
     Stamp {
         /// Whose files.
         storage: StorageId,
@@ -152,7 +154,7 @@ pub enum DiskDone {
         /// Each of them. One that cannot be looked at is as good as missing.
         stamps: Stamps,
     },
-    /// A run of blocks is in the file (or failed), and its buffers are free again.
+    /// A run of blocks is in the file, or failed. The disk keeps at most [`MOST_HELD`] bytes of it and others until it hashes them.
     Written {
         /// Whose files.
         storage: StorageId,

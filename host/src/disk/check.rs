@@ -18,7 +18,7 @@ pub(super) fn are_right(
     let mut lanes: Vec<_> = checks.iter().map(|check| Lane::new(check, files)).collect();
     let step = chunk.len() / lanes.len().max(1);
     for start in (0_u32..).step_by(step) {
-        // All are of the same length, but for the last of a torrent.
+        // Those of one torrent are of the same length, but for its last.
         let parts = lanes.iter_mut().zip(chunk.chunks_exact_mut(step));
         let read: Vec<_> = parts.filter_map(|(lane, part)| lane.read(start, part)).collect();
         if read.is_empty() {

@@ -3,6 +3,8 @@
 //! What was written stays in memory until then. While pieces are completed one right after the other, each waits for
 //! the next ones, but no longer than [`LINGER`]; one that comes alone does not wait. Nor does one that is so long that no other
 //! would have room beside it: it is hashed bit by bit, while the processor's cache holds it.
+//!
+//! Every piece is counted here that holds something and is with no worker, so that memory is bounded: see [`MOST_HELD`].
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
@@ -10,7 +12,7 @@ use std::time::{Duration, Instant};
 use rustc_hash::FxHashMap;
 
 use super::schedule::Key;
-use crate::job::{MOST_HELD, StorageId};
+use crate::job::MOST_HELD;
 use crate::metainfo::PieceHasher;
 
 /// How long a complete piece waits for others. Nobody at the other end of a network notices it; at a gigabyte a second several
@@ -21,7 +23,7 @@ const LINGER: Duration = Duration::from_millis(5);
 pub(super) struct Lanes {
     /// Pieces of which all blocks are written, oldest first. They wait as if a worker had them.
     complete: VecDeque<Complete>,
-    /// Idle pieces of which some blocks are in memory.
+    /// Pieces of which some blocks are in memory, whether or not more of them wait to be written.
     partial: FxHashMap<Key, Held>,
     /// Bytes in memory, of all of them.
     held: usize,
@@ -50,7 +52,7 @@ impl Held {
 }
 
 impl Lanes {
-    /// Takes an idle piece that holds so many bytes.
+    /// Takes a piece that holds so much.
     pub(super) fn add_partial(&mut self, key: Key, held: Held) {
         if held.bytes > 0 {
             self.partial.insert(key, held);
@@ -67,14 +69,14 @@ impl Lanes {
         self.held += held.bytes;
     }
 
-    /// Gives up an idle piece, which is idle no more.
+    /// Gives up a piece, because a worker gets it.
     pub(super) fn remove_partial(&mut self, key: Key) {
         self.held -= self.partial.remove(&key).unwrap_or_default().bytes;
     }
 
-    /// Lets the pieces of some storages wait no longer.
-    pub(super) fn hurry(&mut self, which: impl Fn(StorageId) -> bool, now: Instant) {
-        for piece in self.complete.iter_mut().filter(|piece| which(piece.key.0)) {
+    /// Lets some pieces wait no longer.
+    pub(super) fn hurry(&mut self, which: impl Fn(Key) -> bool, now: Instant) {
+        for piece in self.complete.iter_mut().filter(|piece| which(piece.key)) {
             piece.due = piece.due.min(now);
         }
     }
@@ -84,16 +86,15 @@ impl Lanes {
         self.complete.iter().map(|piece| piece.due).min()
     }
 
+    /// Whether [`next`](Self::next) gives any.
+    pub(super) fn is_due(&self, now: Instant) -> bool {
+        self.most(now) > 0
+    }
+
     /// Gives pieces to be hashed side by side: as many as that is good for, or all if too much memory is held. They are gone
     /// from here then.
     pub(super) fn next(&mut self, now: Instant) -> Vec<Key> {
-        let most = match self.held > MOST_HELD {
-            true => usize::MAX,
-            false if self.complete.len() >= PieceHasher::LANES => PieceHasher::LANES,
-            false if self.due().is_some_and(|due| due <= now) => PieceHasher::LANES,
-            false if self.is_one_long_piece() => PieceHasher::LANES,
-            false => return Vec::new(),
-        };
+        let most = self.most(now);
         // The oldest first; one that is in a hurry brings those before it along.
         let complete = self.complete.drain(..most.min(self.complete.len()));
         let mut keys: Vec<_> = complete.map(|piece| (piece.key, piece.held)).collect();
@@ -104,6 +105,17 @@ impl Lanes {
             self.held -= held.bytes;
         }
         keys.into_iter().map(|(key, _)| key).collect()
+    }
+
+    /// How many pieces are to be hashed now.
+    fn most(&self, now: Instant) -> usize {
+        let enough = self.complete.len() >= PieceHasher::LANES;
+        match () {
+            () if self.held > MOST_HELD => usize::MAX,
+            () if enough || self.is_one_long_piece() => PieceHasher::LANES,
+            () if self.due().is_some_and(|due| due <= now) => PieceHasher::LANES,
+            () => 0,
+        }
     }
 
     fn is_one_long_piece(&self) -> bool {

@@ -13,7 +13,8 @@
 //!   regular files and their folders. Reading does follow links: they are the user's own.
 //! * A check yields to everything else. Closing its storage, or shutting down, ends it after the pieces in progress: the
 //!   rest is not reported, and `CheckFinished` still comes.
-//! * A [`Stamp`](crate::job::DiskJob::Stamp) sees every write that was answered before it was asked for.
+//! * A [`Stamp`](crate::job::DiskJob::Stamp) sees every write that was answered before it was asked for, and is answered after
+//!   the hash of each piece that was completed by then.
 //! * A piece that is known to be right is not written again unless it is forgotten; nor is a block that came twice.
 //! * Padding (BEP 47) is never on disk: it reads as zeros.
 //!
@@ -32,6 +33,7 @@ mod pool;
 mod progress;
 mod resident;
 mod schedule;
+mod stamps;
 mod storage;
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]

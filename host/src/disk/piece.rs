@@ -43,12 +43,7 @@ pub(super) fn work(work: PieceWork, worker: &mut Worker<'_>) -> PieceDone {
 
 /// Hashes pieces side by side, as far as they are written, and then carries out the jobs that came meanwhile.
 pub(super) fn hash(mut pieces: Vec<PieceWork>, worker: &mut Worker<'_>) -> Vec<PieceDone> {
-    let files = worker.files;
-    let lanes = pieces.iter_mut().filter_map(|work| {
-        let PieceWork { storage, progress, .. } = work;
-        Some((&mut **progress.as_mut()?, Access::new(storage, files)))
-    });
-    Progress::hash_each(&mut lanes.collect::<Vec<_>>(), worker.chunk());
+    Progress::hash_each(pieces.iter_mut().filter_map(|work| work.progress.as_deref_mut()));
     for work in &mut pieces {
         finish_if_complete(&work.storage, work.piece, &mut work.progress, worker);
     }
@@ -146,7 +141,11 @@ impl Visit<'_, '_> {
         for run in blocks.chunk_by(|(left, _), (right, _)| left.end() == right.start) {
             self.write_run(&mut access, run);
         }
-        // The buffers are free again before the engine hears of it.
+        if let Some(progress) = &mut self.progress {
+            // What cannot be read back now is tried again when the piece is complete, and reported then.
+            let _ = progress.catch_up(&mut access, self.worker.chunk());
+        }
+        // What nobody holds is free again before the engine hears of it.
         drop(blocks);
         self.worker.deliver();
     }
@@ -226,8 +225,7 @@ impl Visit<'_, '_> {
     /// Whoever asks for something else than a write hears first whether the piece is right.
     fn hash_if_complete(&mut self) {
         if let Some(progress) = self.progress.as_deref_mut().filter(|progress| progress.is_complete()) {
-            let access = Access::new(self.storage, self.files);
-            Progress::hash_each(&mut [(progress, access)], self.worker.chunk());
+            Progress::hash_each([progress]);
             finish_if_complete(self.storage, self.piece, &mut self.progress, self.worker);
         }
     }

@@ -111,7 +111,7 @@ impl DiskPool {
             }
             let now = Instant::now();
             jobs.into_iter().for_each(|job| queue.schedule.submit(job, now));
-            queue.schedule.has_more()
+            queue.schedule.has_more(now)
         };
         // One is enough: whoever takes work and leaves some behind wakes the next.
         if has_more {
@@ -179,7 +179,7 @@ impl Shared {
         loop {
             if let Some(work) = queue.schedule.next(now) {
                 let nobody_waits = queue.timed == 0 && queue.schedule.due().is_some();
-                let wake = nobody_waits || queue.schedule.has_more();
+                let wake = nobody_waits || queue.schedule.has_more(now);
                 drop(queue);
                 if wake {
                     self.work_came.notify_one();

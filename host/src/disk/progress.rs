@@ -1,5 +1,6 @@
 //! Which blocks of a piece are written, and how far it is hashed.
 
+use std::cmp::Reverse;
 use std::collections::VecDeque;
 
 use bytes::Bytes;
@@ -12,7 +13,8 @@ use crate::metainfo::{BLOCK_SIZE, BlockSpan, PieceDigest, PieceHasher, PieceInde
 /// Blocks of a piece that are hashed before their memory is given back.
 const AT_ONCE: usize = 16;
 
-/// A piece of which some blocks are written. What is hashed is always a prefix of it.
+/// A piece of which some blocks are written. What is hashed is always a prefix of it; behind it may be blocks that are
+/// still in memory.
 pub(super) struct Progress {
     /// All of the piece.
     whole: BlockSpan,
@@ -21,10 +23,8 @@ pub(super) struct Progress {
     hasher: PieceHasher,
     /// Blocks that are in the hash.
     hashed: usize,
-    /// The first block that is not written.
-    front: usize,
-    /// Written blocks between these two that are still in memory, in order. The others have to be read back.
-    held: VecDeque<(usize, Bytes)>,
+    /// The blocks that follow those, as far as they are in memory.
+    held: VecDeque<Bytes>,
 }
 
 impl Progress {
@@ -38,7 +38,6 @@ impl Progress {
             missing: blocks,
             hasher: storage.hashes().hasher(),
             hashed: 0,
-            front: 0,
             held: VecDeque::new(),
         }
     }
@@ -48,7 +47,6 @@ impl Progress {
         let mut progress = Self::new(storage, piece);
         progress.written.iter_mut().zip(written).for_each(|(block, written)| *block = *written);
         progress.missing = progress.written.iter().filter(|written| !**written).count();
-        progress.advance_front();
         progress
     }
 
@@ -67,69 +65,40 @@ impl Progress {
         Held { bytes: self.held.len() * BLOCK_SIZE as usize, of: self.whole.len }
     }
 
-    /// Notes a block that was not written before. Its data stays in memory if all before it is written: then nothing but
-    /// time keeps it from being hashed.
+    /// Notes a block that was not written before. Its data stays in memory if it is the next to be hashed but for others that
+    /// are in memory.
     pub(super) fn written(&mut self, block: BlockSpan, data: &Bytes) {
         let index = block.block_index() as usize;
         self.written[index] = true;
         self.missing -= 1;
-        if index == self.front {
-            self.held.push_back((index, data.clone()));
-            self.advance_front();
+        if index == self.hashed + self.held.len() {
+            self.held.push_back(data.clone());
         }
     }
 
-    /// Hashes all that can be hashed of several pieces, side by side, and lets go of what was in memory for it. What
-    /// cannot be read back now is tried again when its piece is complete.
-    pub(super) fn hash_each(pieces: &mut [(&mut Self, Access<'_>)], chunk: &mut [u8]) {
-        pieces.sort_by_key(|(piece, _)| std::cmp::Reverse(piece.held.len()));
-        while pieces.iter().any(|(piece, _)| !piece.held.is_empty()) {
-            for (piece, access) in &mut *pieces {
-                let next = piece.held.front().map_or(piece.hashed, |(next, _)| *next);
-                if piece.read_back(next, access, chunk).is_err() {
-                    piece.held.clear();
-                }
-            }
-            PieceHasher::update_each(pieces.iter_mut().map(|(piece, _)| piece.lane()));
-            pieces.iter_mut().for_each(|(piece, _)| piece.release_hashed());
+    /// Hashes what is in memory of several pieces, side by side, and lets go of it.
+    pub(super) fn hash_each<'p>(pieces: impl IntoIterator<Item = &'p mut Self>) {
+        let mut pieces: Vec<_> = pieces.into_iter().collect();
+        pieces.sort_by_key(|piece| Reverse(piece.held.len()));
+        while pieces.iter().any(|piece| !piece.held.is_empty()) {
+            PieceHasher::update_each(pieces.iter_mut().map(|piece| piece.lane()));
+            pieces.iter_mut().for_each(|piece| piece.release_hashed());
         }
     }
 
-    /// The hash of the piece, once it is complete.
-    ///
-    /// # Errors
-    /// Names the file that cannot be read.
-    pub(super) fn finish(
-        mut self,
-        access: &mut Access<'_>,
-        chunk: &mut [u8],
-    ) -> Result<PieceDigest, DiskError> {
-        debug_assert!(self.is_complete() && self.held.is_empty());
-        self.read_back(self.written.len(), access, chunk)?;
-        Ok(self.hasher.finish())
-    }
-
-    /// The hash, and the blocks in memory that come next.
-    fn lane(&mut self) -> (&mut PieceHasher, impl Iterator<Item = &[u8]>) {
-        let first = self.held.iter().take(AT_ONCE).zip(self.hashed..);
-        let next = first.take_while(|((index, _), next)| index == next);
-        (&mut self.hasher, next.map(|((_, data), _)| &data[..]))
-    }
-
-    /// Follows what [`lane`](Self::lane) gave.
-    fn release_hashed(&mut self) {
-        let count = self.lane().1.count();
-        self.held.drain(..count);
-        self.hashed += count;
-    }
-
-    /// Reads back and hashes written blocks, up to number `end`.
+    /// If blocks that come next are on disk and not in memory, hashes them, and so all up to the first that is missing.
     ///
     /// # Errors
     /// Names the file that cannot be read. The hash stays as far as it came; the next call goes on from there.
-    fn read_back(&mut self, end: usize, access: &mut Access<'_>, chunk: &mut [u8]) -> Result<(), DiskError> {
-        while self.hashed < end {
-            let blocks = (chunk.len() / BLOCK_SIZE as usize).min(end - self.hashed);
+    pub(super) fn catch_up(&mut self, access: &mut Access<'_>, chunk: &mut [u8]) -> Result<(), DiskError> {
+        if self.written.get(self.hashed + self.held.len()) != Some(&true) {
+            return Ok(());
+        }
+        Self::hash_each([&mut *self]);
+        while self.written.get(self.hashed) == Some(&true) {
+            let most = chunk.len() / BLOCK_SIZE as usize;
+            let next = self.written[self.hashed..].iter().take(most).take_while(|&&written| written);
+            let blocks = next.count();
             let span = self.blocks(self.hashed, blocks);
             let data = &mut chunk[..span.len as usize];
             access.read(span, data)?;
@@ -139,9 +108,30 @@ impl Progress {
         Ok(())
     }
 
-    fn advance_front(&mut self) {
-        let written = self.written[self.front..].iter().take_while(|written| **written);
-        self.front += written.count();
+    /// The hash of the piece, once it is complete and nothing of it is in memory.
+    ///
+    /// # Errors
+    /// Names the file that cannot be read.
+    pub(super) fn finish(
+        mut self,
+        access: &mut Access<'_>,
+        chunk: &mut [u8],
+    ) -> Result<PieceDigest, DiskError> {
+        self.catch_up(access, chunk)?;
+        debug_assert!(self.is_complete() && self.hashed == self.written.len());
+        Ok(self.hasher.finish())
+    }
+
+    /// The hash, and the next of the blocks in memory.
+    fn lane(&mut self) -> (&mut PieceHasher, impl Iterator<Item = &[u8]>) {
+        (&mut self.hasher, self.held.iter().take(AT_ONCE).map(|data| &data[..]))
+    }
+
+    /// Follows what [`lane`](Self::lane) gave.
+    fn release_hashed(&mut self) {
+        let count = self.held.len().min(AT_ONCE);
+        self.held.drain(..count);
+        self.hashed += count;
     }
 
     fn blocks(&self, first: usize, count: usize) -> BlockSpan {

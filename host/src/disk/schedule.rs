@@ -1,8 +1,8 @@
 //! Who does what next: the queues of the pool, without a thread or a file.
 //!
-//! The unit of scheduling is a piece. A piece is either idle, or it waits in `ready` once, or one worker has it; jobs
-//! that arrive meanwhile wait in its queue and are taken all together. That alone keeps the jobs of a piece in order.
-//! Checks are cut into pieces too, and are taken up when nothing else is ready.
+//! The unit of scheduling is a piece, and where it is is its [`Place`]: jobs that arrive before a worker has it wait in its
+//! queue and are taken all together. That alone keeps the jobs of a piece in order. Checks are cut into pieces too, and
+//! are taken up when nothing else is ready.
 
 use std::collections::VecDeque;
 use std::path::PathBuf;
@@ -16,6 +16,7 @@ use rustc_hash::FxHashMap;
 use super::checks::{CheckId, CheckRun, Checked, Holes, PieceCheck};
 use super::lanes::Lanes;
 use super::progress::Progress;
+use super::stamps::WaitingStamps;
 use super::storage::Storage;
 use crate::job::{DiskDone, DiskError, DiskJob, ReadToken, StorageId};
 use crate::metainfo::resume::Stamps;
@@ -28,6 +29,7 @@ pub(super) struct Schedule {
     pieces: FxHashMap<Key, PieceQueue>,
     ready: VecDeque<Ready>,
     lanes: Lanes,
+    stamps: WaitingStamps,
     checks: VecDeque<CheckRun>,
     checks_begun: u64,
     /// Only what someone waits for is done.
@@ -110,6 +112,12 @@ pub(super) enum Finished {
     Nothing,
 }
 
+impl PieceJob {
+    fn is_write(&self) -> bool {
+        matches!(self, Self::Write { .. })
+    }
+}
+
 /// Names a piece among those of all storages.
 pub(super) type Key = (StorageId, PieceIndex);
 
@@ -131,11 +139,24 @@ struct Slot {
 struct PieceQueue {
     waiting: Vec<PieceJob>,
     progress: Option<Box<Progress>>,
-    /// Waits in `ready`, or a worker has it.
-    scheduled: bool,
+    place: Place,
 }
 
-/// After so many pieces of other work a waiting check gets one, so that it does not starve.
+/// Where a piece is. All but the first keep its storage from being closed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Place {
+    /// It has no jobs.
+    #[default]
+    Idle,
+    /// It waits in `ready` for a worker. An entry there of a piece that is elsewhere means nothing.
+    Ready,
+    /// It is complete, and waits in `lanes` to be hashed together with others.
+    Lanes,
+    /// A worker has it.
+    Worker,
+}
+
+/// After so many pieces of other work a waiting check gets its turn, so that it does not starve.
 const CHECK_AFTER: u32 = 16;
 /// There is room for so much ready work even while there is none; the memory of a burst is given back.
 const READY_KEPT: usize = 1_024;
@@ -153,31 +174,33 @@ impl Schedule {
                 let missing = written.into_iter().map(|piece| (piece, Holes::Missing));
                 self.check(storage, Checked::Pieces(zeros.chain(missing).collect()));
             }
-            DiskJob::Stamp { storage } => self.stamp(storage),
-            DiskJob::Restore { storage, pieces, unfinished } => self.restore(storage, &pieces, unfinished),
+            DiskJob::Stamp { storage } => self.stamp(storage, now),
+            DiskJob::Restore { storage, pieces, unfinished } => {
+                self.restore(storage, &pieces, unfinished, now)
+            }
             DiskJob::Metadata { storage, info, info_hashes } => {
                 self.ready.push_back(Ready::Other(Work::Metadata { storage, info, info_hashes }));
             }
             DiskJob::Close { storage, delete_files } => self.close(storage, delete_files, now),
             DiskJob::Write { storage, span, data } => {
-                if !self.enqueue(storage, span.piece, PieceJob::Write { span, data }) {
+                if !self.enqueue(storage, span.piece, PieceJob::Write { span, data }, now) {
                     let result = Err(not_open(storage));
                     self.refuse(DiskDone::Written { storage, span, result });
                 }
             }
             DiskJob::Read { storage, span, token } => {
-                if !self.enqueue(storage, span.piece, PieceJob::Read { span, token }) {
+                if !self.enqueue(storage, span.piece, PieceJob::Read { span, token }, now) {
                     let data = Err(not_open(storage));
                     self.refuse(DiskDone::Read { storage, span, token, data });
                 }
             }
             DiskJob::Digest { storage, span, token } => {
-                if !self.enqueue(storage, span.piece, PieceJob::Digest { span, token }) {
+                if !self.enqueue(storage, span.piece, PieceJob::Digest { span, token }, now) {
                     self.refuse(DiskDone::Digest { token, digest: Err(not_open(storage)) });
                 }
             }
             DiskJob::Forget { storage, piece } => {
-                self.enqueue(storage, piece, PieceJob::Forget);
+                self.enqueue(storage, piece, PieceJob::Forget, now);
             }
         }
     }
@@ -186,39 +209,37 @@ impl Schedule {
     pub(super) fn next(&mut self, now: Instant) -> Option<Work> {
         let lanes = self.lanes.next(now);
         if !lanes.is_empty() {
-            let take = |key| {
-                self.reserve(key);
-                self.take(key)
-            };
-            return Some(Work::Hash(lanes.into_iter().map(take).collect()));
+            return Some(Work::Hash(lanes.into_iter().map(|key| self.take(key)).collect()));
         }
         if self.ready.is_empty() || self.streak >= CHECK_AFTER {
             self.streak = 0;
-            if let Some(work) = self.next_of_checks() {
+            if let Some(work) = self.next_of_checks(now) {
                 return Some(work);
             }
         }
         self.streak += 1;
-        match self.ready.pop_front() {
-            Some(Ready::Piece(key)) => Some(Work::Piece(self.take(key))),
-            Some(Ready::Other(work)) => Some(work),
-            None => {
-                self.ready.shrink_to(READY_KEPT);
-                None
+        while let Some(ready) = self.ready.pop_front() {
+            match ready {
+                Ready::Piece(key) if self.place(key) == Place::Ready => {
+                    return Some(Work::Piece(self.take(key)));
+                }
+                Ready::Piece(_) => {}
+                Ready::Other(work) => return Some(work),
             }
         }
+        self.ready.shrink_to(READY_KEPT);
+        None
     }
 
     /// The storage, if nothing waits to be done, or is being done, to the piece: what is on disk now is what a read would see.
     pub(super) fn at_rest(&self, storage: StorageId, piece: PieceIndex) -> Option<Arc<Storage>> {
         let slot = self.storages.get(&storage).filter(|slot| !slot.closing)?;
-        let busy = self.pieces.get(&(storage, piece)).is_some_and(|queue| queue.scheduled);
-        (!busy).then(|| slot.storage.clone())
+        (self.place((storage, piece)) == Place::Idle).then(|| slot.storage.clone())
     }
 
-    /// Whether [`next`](Self::next) would give something.
-    pub(super) fn has_more(&self) -> bool {
-        !self.ready.is_empty() || self.checks.iter().any(CheckRun::has_more)
+    /// Whether it is worth asking for the [`next`](Self::next).
+    pub(super) fn has_more(&self, now: Instant) -> bool {
+        !self.ready.is_empty() || self.lanes.is_due(now) || self.checks.iter().any(CheckRun::has_more)
     }
 
     /// When [`next`](Self::next) gives what it does not give yet, even if nothing else happens.
@@ -267,7 +288,7 @@ impl Schedule {
         // Keeps the storage until its checks are cut.
         slot.active += 1;
         self.cut_checks(|storage| storage == id);
-        self.lanes.hurry(|storage| storage == id, now);
+        self.lanes.hurry(|(storage, _)| storage == id, now);
         self.rest(id);
     }
 
@@ -279,19 +300,36 @@ impl Schedule {
         self.ready.push_back(Ready::Other(Work::BeginCheck(slot.storage.clone(), what)));
     }
 
-    fn stamp(&mut self, id: StorageId) {
+    /// What is complete by now is hashed first: whoever asks wants to know what became of it.
+    fn stamp(&mut self, id: StorageId, now: Instant) {
         let Some(slot) = self.storages.get_mut(&id).filter(|slot| !slot.closing) else {
             return self.refuse(DiskDone::Stamped { storage: id, stamps: Stamps::default() });
         };
         slot.active += 1;
-        self.ready.push_back(Ready::Other(Work::Stamp(slot.storage.clone())));
+        let storage = slot.storage.clone();
+        let begun = |queue: &PieceQueue| matches!(queue.place, Place::Lanes | Place::Worker);
+        let pieces = self.pieces.iter().filter(|(key, queue)| key.0 == id && begun(queue));
+        self.stamps.add(storage, pieces.map(|(key, _)| key.1).collect());
+        self.lanes.hurry(|(storage, _)| storage == id, now);
+        self.begin_stamps();
     }
 
-    fn restore(&mut self, id: StorageId, pieces: &[PieceIndex], unfinished: Vec<(PieceIndex, Vec<bool>)>) {
+    fn begin_stamps(&mut self) {
+        let begun = self.stamps.begin().map(|storage| Ready::Other(Work::Stamp(storage)));
+        self.ready.extend(begun);
+    }
+
+    fn restore(
+        &mut self,
+        id: StorageId,
+        pieces: &[PieceIndex],
+        unfinished: Vec<(PieceIndex, Vec<bool>)>,
+        now: Instant,
+    ) {
         let Some(slot) = self.storages.get(&id) else { return };
         pieces.iter().for_each(|piece| slot.storage.set_verified(*piece, true));
         for (piece, written) in unfinished {
-            self.enqueue(id, piece, PieceJob::Restore(written));
+            self.enqueue(id, piece, PieceJob::Restore(written), now);
         }
     }
 
@@ -309,45 +347,42 @@ impl Schedule {
     }
 
     /// False if there is no such storage.
-    fn enqueue(&mut self, id: StorageId, piece: PieceIndex, job: PieceJob) -> bool {
-        if self.storages.get(&id).is_none_or(|slot| slot.closing) {
-            return false;
+    fn enqueue(&mut self, id: StorageId, piece: PieceIndex, job: PieceJob, now: Instant) -> bool {
+        let Some(slot) = self.storages.get_mut(&id).filter(|slot| !slot.closing) else { return false };
+        let key = (id, piece);
+        let queue = self.pieces.entry(key).or_default();
+        let hurry = queue.place == Place::Lanes && !job.is_write();
+        queue.waiting.push(job);
+        if queue.place == Place::Idle {
+            queue.place = Place::Ready;
+            slot.active += 1;
+            self.ready.push_back(Ready::Piece(key));
         }
-        if self.push((id, piece), job) {
-            self.ready.push_back(Ready::Piece((id, piece)));
+        if hurry {
+            self.lanes.hurry(|lingering| lingering == key, now);
         }
         true
-    }
-
-    /// Whether the piece was idle: then it is the caller's to schedule.
-    fn push(&mut self, key: Key, job: PieceJob) -> bool {
-        self.pieces.entry(key).or_default().waiting.push(job);
-        self.reserve(key)
-    }
-
-    /// Schedules a piece, unless it is scheduled already.
-    fn reserve(&mut self, key: Key) -> bool {
-        let queue = self.pieces.entry(key).or_default();
-        let was_idle = !mem::replace(&mut queue.scheduled, true);
-        if was_idle {
-            self.lanes.remove_partial(key);
-            if let Some(slot) = self.storages.get_mut(&key.0) {
-                slot.active += 1;
-            }
-        }
-        was_idle
     }
 
     fn refuse(&mut self, answer: DiskDone) {
         self.ready.push_back(Ready::Other(Work::Refused(answer)));
     }
 
+    fn place(&self, key: Key) -> Place {
+        self.pieces.get(&key).map(|queue| queue.place).unwrap_or_default()
+    }
+
+    /// Gives a piece to a worker.
     fn take(&mut self, key: Key) -> PieceWork {
-        // A storage stays for as long as one of its pieces is scheduled.
-        let storage = self.storages[&key.0].storage.clone();
+        self.lanes.remove_partial(key);
         let queue = self.pieces.entry(key).or_default();
+        let was = mem::replace(&mut queue.place, Place::Worker);
+        debug_assert_ne!(was, Place::Worker, "two workers have one piece");
         let (jobs, progress) = (mem::take(&mut queue.waiting), queue.progress.take());
-        PieceWork { storage, piece: key.1, jobs, progress }
+        // A storage stays for as long as one of its pieces is not idle; and one that is idle goes with it.
+        let slot = self.storages.get_mut(&key.0).expect("a piece has a storage");
+        slot.active += usize::from(was == Place::Idle);
+        PieceWork { storage: slot.storage.clone(), piece: key.1, jobs, progress }
     }
 
     fn put_back(&mut self, done: PieceDone, now: Instant) {
@@ -356,23 +391,35 @@ impl Schedule {
             self.count_checked(id, result);
         }
         let key = (storage, piece);
-        let at_once = self.stopping || self.storages.get(&storage).is_none_or(|slot| slot.closing);
+        let in_a_hurry = self.stopping
+            || self.storages.get(&storage).is_none_or(|slot| slot.closing)
+            || self.stamps.wait_for(key);
         let queue = self.pieces.entry(key).or_default();
         queue.progress = progress;
         let held = queue.progress.as_deref().map(Progress::held).unwrap_or_default();
         if queue.progress.as_deref().is_some_and(Progress::is_complete) {
+            queue.place = Place::Lanes;
+            let at_once = in_a_hurry || queue.waiting.iter().any(|job| !job.is_write());
             return self.lanes.add_complete(key, held, at_once, now);
         }
+        self.lanes.add_partial(key, held);
+        self.stamps.passed(key);
+        self.begin_stamps();
+        self.give_place(key);
+    }
+
+    /// A piece is with no worker, and not complete.
+    fn give_place(&mut self, key: Key) {
+        let Some(queue) = self.pieces.get_mut(&key) else { return };
         if !queue.waiting.is_empty() {
-            self.ready.push_back(Ready::Piece(key));
-            return;
+            queue.place = Place::Ready;
+            return self.ready.push_back(Ready::Piece(key));
         }
-        queue.scheduled = false;
+        queue.place = Place::Idle;
         if queue.progress.is_none() {
             self.pieces.remove(&key);
         }
-        self.lanes.add_partial(key, held);
-        self.rest(storage);
+        self.rest(key.0);
     }
 
     /// Something that kept the storage busy is over.
@@ -391,7 +438,7 @@ impl Schedule {
     }
 
     /// Begins the next pieces of the oldest check that has any left. A piece that is busy gets the check as its next job.
-    fn next_of_checks(&mut self) -> Option<Work> {
+    fn next_of_checks(&mut self, now: Instant) -> Option<Work> {
         let mut begun = Vec::new();
         while let Some(run) = self.checks.iter_mut().find(|run| run.has_more()) {
             if begun.len() >= run.lanes() {
@@ -403,11 +450,11 @@ impl Schedule {
             run.running += 1;
             let check = PieceCheck { id: run.id, storage: run.storage.clone(), piece, holes };
             let key = (check.storage.id(), piece);
-            if self.reserve(key) {
-                self.pieces.entry(key).or_default().progress = None;
+            if self.place(key) == Place::Idle {
+                self.take(key);
                 begun.push(check);
             } else {
-                self.push(key, PieceJob::Check(check.id, holes));
+                self.enqueue(key.0, piece, PieceJob::Check(check.id, holes), now);
             }
         }
         (!begun.is_empty()).then_some(Work::Check(begun))

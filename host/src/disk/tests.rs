@@ -2,6 +2,7 @@
 
 mod checks;
 mod lanes;
+mod lingering;
 mod order;
 mod places;
 mod reads;

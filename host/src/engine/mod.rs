@@ -260,7 +260,7 @@ impl Engine {
         if self.state.phase == SessionPhase::Stopped { None } else { self.state.timers.next() }
     }
 
-    /// Blocks in memory: buffers that are being filled, written, or sent.
+    /// Blocks in memory: buffers that are being filled, written, hashed, or sent.
     pub fn blocks_in_use(&self) -> usize {
         self.state.pool.in_use()
     }

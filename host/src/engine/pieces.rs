@@ -202,7 +202,7 @@ impl State {
         connected.map(|connection| connection.known_as).or_else(departed)
     }
 
-    /// A run of blocks is in the file, and its buffers are free.
+    /// A run of blocks is in the file, and waits no more.
     fn on_block_written(&mut self, storage: StorageId, span: BlockSpan, result: Result<(), DiskError>) {
         let limit = u64::from(self.settings.max_queued_disk_bytes);
         self.queued_disk_bytes = self.queued_disk_bytes.saturating_sub(u64::from(span.len));

@@ -188,7 +188,7 @@ impl State {
         let bandwidth = Bandwidth::new(&config.settings, now);
         let candidate_limits = Arc::new(super::status::candidate_limits(&config.settings));
         let connects_left = config.settings.connection_speed;
-        let most_bytes = 2 * config.settings.max_queued_disk_bytes as usize + MOST_HELD;
+        let most_queued = 2 * (config.settings.max_queued_disk_bytes / BLOCK_SIZE) as usize;
         Self {
             alerts: AlertQueue::new(config.settings.alert_queue_size as usize),
             settings: config.settings,
@@ -198,7 +198,7 @@ impl State {
             rng,
             peer_id,
             // As many as may wait to be written or hashed: none is given back to be asked for, and zeroed, again.
-            pool: BlockPool::new(most_bytes / BLOCK_SIZE as usize),
+            pool: BlockPool::new(most_queued + MOST_HELD / BLOCK_SIZE as usize),
             waker: config.waker,
             torrents: SlotMap::new(),
             order: Vec::new(),

@@ -1,5 +1,6 @@
 //! A disk in memory, with the rules of the real one (`host/src/disk`): the jobs of a piece are done in order and all that
-//! wait are taken together, pieces overtake each other, and a block that is there is not written again.
+//! wait are taken together, pieces overtake each other, a block that is there is not written again, and a piece is hashed
+//! a while after its last block was written.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -86,6 +87,8 @@ struct Piece {
     written: BTreeSet<u32>,
     /// A numbered block was wrong.
     spoilt: bool,
+    /// All blocks have come, and the hash is not done.
+    complete: bool,
     scheduled: bool,
 }
 
@@ -212,6 +215,8 @@ impl Disk {
     /// Does what is due.
     pub fn carry_out(&mut self, visit: Visit, now: Duration) -> Outcome {
         match visit {
+            // What is complete is hashed before.
+            Visit::Stamp(storage) if self.is_hashing(storage) => Outcome::visit(Visit::Stamp(storage)),
             Visit::Stamp(storage) => {
                 let stamps = self.stamps(storage, now);
                 Outcome { answers: vec![DiskDone::Stamped { storage, stamps }], visits: Vec::new() }
@@ -228,6 +233,10 @@ impl Disk {
             }
             Visit::Piece(storage, piece) => self.visit(storage, piece, now),
         }
+    }
+
+    fn is_hashing(&self, storage: StorageId) -> bool {
+        self.storages.get(&storage).is_some_and(|open| open.pieces.values().any(|piece| piece.complete))
     }
 
     /// A file is there once it was written to, in its whole length: the last byte may come first.
@@ -301,6 +310,7 @@ impl Disk {
         let jobs = std::mem::take(&mut queue.waiting);
         queue.scheduled = false;
         let mut outcome = Outcome::default();
+        self.hash(storage, piece, &mut outcome.answers);
         let mut blocks = Vec::new();
         for job in jobs {
             // Writes are sorted among themselves, so that neighbours meet. Everything else keeps its place.
@@ -309,11 +319,26 @@ impl Disk {
                 continue;
             }
             self.write(storage, piece, std::mem::take(&mut blocks), now, &mut outcome.answers);
+            self.hash(storage, piece, &mut outcome.answers);
             self.other(storage, piece, job, &mut outcome.answers);
         }
         self.write(storage, piece, blocks, now, &mut outcome.answers);
-        outcome.visits = self.close_if_idle(storage).visits;
+        let queue = self.storages.get_mut(&storage).and_then(|open| open.pieces.get_mut(&piece));
+        if let Some(queue) = queue.filter(|queue| queue.complete) {
+            queue.scheduled = true;
+            outcome.visits.push(Visit::Piece(storage, piece));
+        }
+        outcome.visits.extend(self.close_if_idle(storage).visits);
         outcome
+    }
+
+    /// Says whether a piece is right, if all of it has come.
+    fn hash(&mut self, storage: StorageId, piece: PieceIndex, answers: &mut Vec<DiskDone>) {
+        let Some(open) = self.storages.get_mut(&storage) else { return };
+        if open.pieces.get_mut(&piece).is_some_and(|queue| std::mem::take(&mut queue.complete)) {
+            let passed = open.is_right(&self.files, piece);
+            answers.push(DiskDone::Hashed { storage, piece, passed: Ok(passed) });
+        }
     }
 
     fn write(
@@ -345,10 +370,7 @@ impl Disk {
             answers.extend(written(storage, bad, Err(error("write", "the disk is full"))));
         }
         let queue = open.pieces.entry(piece).or_default();
-        if queue.written.len() == geometry.blocks_in(piece) as usize {
-            let passed = open.is_right(&self.files, piece);
-            answers.push(DiskDone::Hashed { storage, piece, passed: Ok(passed) });
-        }
+        queue.complete = queue.written.len() == geometry.blocks_in(piece) as usize;
     }
 
     fn other(&mut self, storage: StorageId, piece: PieceIndex, job: PieceJob, answers: &mut Vec<DiskDone>) {

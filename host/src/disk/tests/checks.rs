@@ -19,6 +19,26 @@ fn pieces_longer_than_a_chunk_are_hashed_whole() {
 }
 
 #[test]
+fn pieces_that_are_read_side_by_side_are_told_apart() {
+    let disk = Disk::seeded(
+        &[("t/a", 6_000_000), ("t/b", 6_000_000), ("t/c", 6_000_000), ("t/d", 5_700_001)],
+        600_000,
+    );
+    let path = disk.root.join("t/a");
+    let mut bytes = fs::read(&path).unwrap();
+    bytes[5 * 600_000] ^= 1;
+    bytes[7 * 600_000 - 1] ^= 1;
+    fs::write(&path, bytes).unwrap();
+    fs::remove_file(disk.root.join("t/b")).unwrap();
+    fs::OpenOptions::new().write(true).open(disk.root.join("t/c")).unwrap().set_len(5_999_999).unwrap();
+    disk.check();
+    let (have, result) = disk.checked();
+    let wrong = |piece: &u32| [5, 6, 29].contains(piece) || (10..20).contains(piece);
+    assert_eq!(have, (0..40).filter(|piece| !wrong(piece)).collect::<Vec<_>>());
+    result.unwrap();
+}
+
+#[test]
 fn missing_and_short_files_are_not_had_and_no_error() {
     let disk = Disk::seeded(FILES, 16_384);
     fs::remove_file(disk.root.join("t/b")).unwrap();

@@ -40,7 +40,7 @@ fn a_check_waits_for_other_work_and_does_not_starve() {
     let first_of_check = order.iter().position(|&piece| piece == 0).unwrap();
     assert!((10..=20).contains(&first_of_check), "{order:?}");
     assert_eq!(order.iter().filter(|&&piece| piece < 20).count(), 20);
-    assert!(!schedule.has_more());
+    assert!(!schedule.has_more(Instant::now()));
 }
 
 #[test]

@@ -1,6 +1,7 @@
 use rand::seq::SliceRandom;
 
 use super::*;
+use crate::job::MOST_HELD;
 
 const FILES: &[(&str, u64)] =
     &[("t/a", 100_000), ("t/sub/b", 1), ("t/empty", 0), ("t/sub/deeper/c", 70_000), ("t/d", 33_333)];
@@ -138,6 +139,46 @@ fn what_is_asked_right_after_the_last_block_comes_after_the_hash() {
     }
     disk.close();
     assert_eq!(disk.buffers.in_use(), 0);
+}
+
+#[test]
+fn a_long_piece_does_not_stay_in_memory_while_it_is_written() {
+    const MOST_QUEUED: usize = 2 << 20;
+    let disk = Disk::new(&[("t", 16 << 20)], 16 << 20);
+    let mut queued = 0;
+    for batch in disk.blocks(0).chunks(64) {
+        disk.pool.submit_all(batch.iter().map(|&span| {
+            let mut buffer = disk.buffers.take(span.len);
+            buffer.extend(&disk.right(span));
+            DiskJob::Write { storage: STORAGE, span, data: buffer.freeze() }
+        }));
+        queued += 1 << 20;
+        while queued > MOST_QUEUED {
+            let DiskDone::Written { span, result: Ok(()), .. } = disk.answer() else { panic!("not written") };
+            queued -= span.len as usize;
+        }
+        // A worker's own are those that it was given at once.
+        let most = MOST_HELD + 2 * MOST_QUEUED;
+        assert!(disk.buffers.in_use() * BLOCK_SIZE as usize <= most, "{} blocks", disk.buffers.in_use());
+    }
+    assert!(disk.hashed().1.unwrap());
+    disk.close();
+    assert_eq!(disk.buffers.in_use(), 0);
+}
+
+#[test]
+fn what_cannot_be_read_back_is_an_error_of_the_hash() {
+    let disk = Disk::new(&[("t", 48 << 10)], 48 << 10);
+    let blocks = disk.blocks(0);
+    for block in [1, 2] {
+        disk.write(blocks[block]);
+        assert!(disk.written(1).is_empty());
+    }
+    fs::OpenOptions::new().write(true).open(disk.root.join("t")).unwrap().set_len(0).unwrap();
+    disk.write(blocks[0]);
+    assert_names(&disk.hashed().1.unwrap_err(), "read", &disk.root.join("t"));
+    blocks.iter().for_each(|&block| disk.write(block));
+    assert!(disk.hashed().1.unwrap());
 }
 
 #[test]
