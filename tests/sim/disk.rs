@@ -153,3 +153,34 @@ fn torrents_share_the_memory_that_waits_for_the_disk() {
     assert!(most << 14 <= (4 << 20) + 4 * ONE_READ, "{most} blocks");
     sim.run_until_finished(LIMIT, &torrents);
 }
+
+#[test]
+fn many_peers_share_the_memory_for_what_stands_ready_to_be_sent() {
+    const PEERS: usize = 16;
+    let mut sim = Sim::new(15);
+    // Whatever is offered is taken at once, so that more is offered.
+    sim.link = Link { bandwidth: 100_000_000, window: 64 << 20, chunk: 1..=1_000_000, ..Link::default() };
+    let content = Content::numbered(512 << 20, 1 << 20);
+    let watermark = 1 << 20;
+    let seed = sim.node_with(Settings {
+        unchoke_slots_limit: PEERS as u32,
+        send_buffer_watermark: watermark,
+        ..talkative()
+    });
+    sim.seed(seed, &content);
+    for _ in 0..PEERS {
+        let leech = sim.node();
+        let torrent = sim.add(leech, &content);
+        sim.disk(leech).expect_numbered(".", &content);
+        sim.introduce(leech, torrent, seed);
+    }
+    let mut most = 0;
+    for _ in 0..100 {
+        sim.run_for(Duration::from_millis(10));
+        most = most.max(sim.at(seed).engine.blocks_in_use());
+    }
+    let watermark = watermark as usize;
+    assert!(most << 14 > watermark, "only {most} blocks: nobody was offered much");
+    // And one block beyond for each.
+    assert!(most << 14 <= 4 * watermark + (PEERS << 14), "{most} blocks");
+}

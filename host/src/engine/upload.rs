@@ -17,6 +17,12 @@ const CHOKED_REQUESTS: u32 = 300;
 const RECENTLY_READ: usize = 16;
 const SUGGESTED: usize = 2;
 
+/// So many peers may have as much ready as the settings allow to one. More of them share it.
+const FULL_WATERMARKS: u64 = 4;
+
+/// However many share it, each may have so many bytes ready: the socket takes several blocks at once.
+const LEAST_SHARE: u64 = 64 << 10;
+
 impl State {
     /// A peer asks for a block.
     pub(super) fn on_request(&mut self, peer: PeerHandle, request: RawRequest) {
@@ -97,10 +103,12 @@ impl State {
         }
     }
 
-    /// The least and the most that stands ready to be sent to one peer, in bytes.
+    /// The least and the most that stands ready to be sent to one peer, in bytes. Many peers share what a few may have.
     fn send_buffer_bounds(&self) -> (u64, u64) {
         let settings = &self.settings;
-        (settings.send_buffer_low_watermark.into(), settings.send_buffer_watermark.into())
+        let high = u64::from(settings.send_buffer_watermark);
+        let share = high * FULL_WATERMARKS / u64::from(self.unchoked.max(1));
+        (settings.send_buffer_low_watermark.into(), high.min(share.max(LEAST_SHARE)))
     }
 
     /// A socket took bytes: there is room for more.
