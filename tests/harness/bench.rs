@@ -12,7 +12,7 @@ use std::time::Instant;
 pub use lone::Lone;
 pub use measured::{Ended, Measured};
 pub use payload::Payload;
-pub use process::{Usage, machine_seconds, resident_bytes, thread_seconds};
+pub use process::{Usage, anonymous_bytes, machine_seconds, thread_seconds};
 pub use raw_peer::{Drained, RawSeed, drain, wait_for_seed};
 
 /// What one variant of a measured thing cost, round by round.

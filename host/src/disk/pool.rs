@@ -56,7 +56,7 @@ pub(super) struct Worker<'a> {
 }
 
 /// Bytes that are read at once for a hash. They are hashed while the second-level cache still holds them.
-const CHUNK: usize = 512 << 10;
+const CHUNK: usize = 256 << 10;
 
 /// The most threads that are started unasked: more of them only wait for the same disk.
 const MOST_THREADS: usize = 8;

@@ -15,7 +15,7 @@ use pilotfish::metainfo::Description;
 use pilotfish::session::{Alerts, Session, SessionParams};
 use pilotfish::wire::{Handshake, Message, Reserved};
 use pilotfish_plugin::{AlertCategory, TorrentHandle, TorrentState};
-use pilotfish_tests::bench::{resident_bytes, row, thread_seconds, title};
+use pilotfish_tests::bench::{anonymous_bytes, row, thread_seconds, title};
 use pilotfish_tests::sim::Content;
 
 const TORRENTS: u64 = 10_000;
@@ -48,7 +48,7 @@ fn torrents() {
     let (session, _, _) = start();
     let metadata: Vec<Description> =
         (0..TORRENTS).map(|number| Content::random(number, 100, 16_384).metainfo.into()).collect();
-    let before = resident_bytes();
+    let before = anonymous_bytes();
     let add = |metadata: Description| {
         let save_path = Some(folder.path().into());
         session.add_torrent(AddTorrent { save_path, ..AddTorrent::new(metadata) }).unwrap()
@@ -60,7 +60,7 @@ fn torrents() {
             assert!(Instant::now() < deadline, "it is checked for ever");
         }
     }
-    print("a torrent without peers", resident_bytes() - before, TORRENTS, TORRENT_LIMIT);
+    print("a torrent without peers", anonymous_bytes() - before, TORRENTS, TORRENT_LIMIT);
     session.shutdown();
 }
 
@@ -76,7 +76,7 @@ fn peers() {
     wait(&alerts, |alert| matches!(alert, AlertKind::TorrentChecked { .. }));
     let mut streams = Vec::with_capacity(PEERS as usize);
     let mut hello = Vec::new();
-    let before = resident_bytes();
+    let before = anonymous_bytes();
     for number in 0..PEERS {
         // Each from an address of its own: two connections of one address are one too many.
         let [_, _, high, low] = number.to_be_bytes();
@@ -96,7 +96,7 @@ fn peers() {
     while connected(&session, torrent) < PEERS {
         assert!(Instant::now() < deadline, "{} peers are connected", connected(&session, torrent));
     }
-    print("a peer that is not interesting", resident_bytes() - before, PEERS.into(), PEER_LIMIT);
+    print("a peer that is not interesting", anonymous_bytes() - before, PEERS.into(), PEER_LIMIT);
     assert_eq!(connected(&session, torrent), PEERS, "they stayed");
     session.shutdown();
 }

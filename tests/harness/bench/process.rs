@@ -10,8 +10,8 @@ pub struct Usage {
     pub cpu: f64,
     /// The most memory that was resident, in bytes.
     pub peak: u64,
-    /// Memory that is resident now, in bytes.
-    pub resident: u64,
+    /// Memory of its own that is resident now, in bytes: not its code, of which it gets more the more of it has run.
+    pub anonymous: u64,
 }
 
 impl Usage {
@@ -26,14 +26,14 @@ impl Usage {
         Some(Self {
             cpu: seconds(Path::new(&folder), 4)?,
             peak: kibibytes("VmHWM:").unwrap_or(0) << 10,
-            resident: kibibytes("VmRSS:").unwrap_or(0) << 10,
+            anonymous: kibibytes("RssAnon:").unwrap_or(0) << 10,
         })
     }
 }
 
-/// Memory of this process that is resident now, in bytes.
-pub fn resident_bytes() -> u64 {
-    Usage::of(std::process::id()).map_or(0, |usage| usage.resident)
+/// Memory of this process' own that is resident now, in bytes.
+pub fn anonymous_bytes() -> u64 {
+    Usage::of(std::process::id()).map_or(0, |usage| usage.anonymous)
 }
 
 /// Seconds of CPU that the threads of this process with this name have used.
