@@ -33,7 +33,8 @@ pub(super) struct Lanes {
 struct Complete {
     key: Key,
     held: Held,
-    due: Instant,
+    /// When it has waited long enough; `None` if it is not to wait at all.
+    due: Option<Instant>,
 }
 
 /// What a piece keeps in memory.
@@ -64,7 +65,8 @@ impl Lanes {
     pub(super) fn add_complete(&mut self, key: Key, held: Held, at_once: bool, now: Instant) {
         let before = self.last_completed.replace(now);
         let alone = before.is_none_or(|before| now.saturating_duration_since(before) > LINGER);
-        let due = if at_once || alone || (held.is_long() && self.held == 0) { now } else { now + LINGER };
+        let at_once = at_once || alone || (held.is_long() && self.held == 0);
+        let due = (!at_once).then(|| now + LINGER);
         self.complete.push_back(Complete { key, held, due });
         self.held += held.bytes;
     }
@@ -75,15 +77,15 @@ impl Lanes {
     }
 
     /// Lets some pieces wait no longer.
-    pub(super) fn hurry(&mut self, which: impl Fn(Key) -> bool, now: Instant) {
+    pub(super) fn hurry(&mut self, which: impl Fn(Key) -> bool) {
         for piece in self.complete.iter_mut().filter(|piece| which(piece.key)) {
-            piece.due = piece.due.min(now);
+            piece.due = None;
         }
     }
 
-    /// When the next piece has waited long enough.
+    /// When the next of those that wait has waited long enough.
     pub(super) fn due(&self) -> Option<Instant> {
-        self.complete.iter().map(|piece| piece.due).min()
+        self.complete.iter().filter_map(|piece| piece.due).min()
     }
 
     /// Whether [`next`](Self::next) gives any.
@@ -109,13 +111,13 @@ impl Lanes {
 
     /// How many pieces are to be hashed now.
     fn most(&self, now: Instant) -> usize {
-        let enough = self.complete.len() >= PieceHasher::LANES;
-        match () {
-            () if self.held > MOST_HELD => usize::MAX,
-            () if enough || self.is_one_long_piece() => PieceHasher::LANES,
-            () if self.due().is_some_and(|due| due <= now) => PieceHasher::LANES,
-            () => 0,
+        if self.held > MOST_HELD {
+            return usize::MAX;
         }
+        let enough = self.complete.len() >= PieceHasher::LANES;
+        let is_due = |piece: &Complete| piece.due.is_none_or(|due| due <= now);
+        let any = enough || self.complete.iter().any(is_due) || self.is_one_long_piece();
+        if any { PieceHasher::LANES } else { 0 }
     }
 
     fn is_one_long_piece(&self) -> bool {

@@ -99,7 +99,7 @@ struct Visit<'a, 'w> {
 impl Visit<'_, '_> {
     fn carry_out(&mut self, job: PieceJob) {
         // Writes may be sorted among themselves, so that neighbours meet. Everything else keeps its place.
-        if !matches!(job, PieceJob::Write { .. }) {
+        if !job.is_write() {
             self.write_blocks();
             self.hash_if_complete();
         }

@@ -109,9 +109,8 @@ impl DiskPool {
             if queue.stopping {
                 return;
             }
-            let now = Instant::now();
-            jobs.into_iter().for_each(|job| queue.schedule.submit(job, now));
-            queue.schedule.has_more(now)
+            jobs.into_iter().for_each(|job| queue.schedule.submit(job));
+            queue.schedule.has_more(Instant::now())
         };
         // One is enough: whoever takes work and leaves some behind wakes the next.
         if has_more {
@@ -139,7 +138,7 @@ impl Threads {
         {
             let mut queue = self.shared.queue.lock();
             queue.stopping = true;
-            queue.schedule.stop(Instant::now());
+            queue.schedule.stop();
         }
         self.shared.work_came.notify_all();
         for handle in mem::take(&mut *self.handles.lock()) {

@@ -113,7 +113,7 @@ pub(super) enum Finished {
 }
 
 impl PieceJob {
-    fn is_write(&self) -> bool {
+    pub(super) fn is_write(&self) -> bool {
         matches!(self, Self::Write { .. })
     }
 }
@@ -163,7 +163,7 @@ const READY_KEPT: usize = 1_024;
 
 impl Schedule {
     /// Puts a job where it belongs.
-    pub(super) fn submit(&mut self, job: DiskJob, now: Instant) {
+    pub(super) fn submit(&mut self, job: DiskJob) {
         match job {
             DiskJob::Open { storage, layout, hashes, root } => {
                 self.open(Storage::new(storage, layout, hashes, root));
@@ -174,33 +174,31 @@ impl Schedule {
                 let missing = written.into_iter().map(|piece| (piece, Holes::Missing));
                 self.check(storage, Checked::Pieces(zeros.chain(missing).collect()));
             }
-            DiskJob::Stamp { storage } => self.stamp(storage, now),
-            DiskJob::Restore { storage, pieces, unfinished } => {
-                self.restore(storage, &pieces, unfinished, now)
-            }
+            DiskJob::Stamp { storage } => self.stamp(storage),
+            DiskJob::Restore { storage, pieces, unfinished } => self.restore(storage, &pieces, unfinished),
             DiskJob::Metadata { storage, info, info_hashes } => {
                 self.ready.push_back(Ready::Other(Work::Metadata { storage, info, info_hashes }));
             }
-            DiskJob::Close { storage, delete_files } => self.close(storage, delete_files, now),
+            DiskJob::Close { storage, delete_files } => self.close(storage, delete_files),
             DiskJob::Write { storage, span, data } => {
-                if !self.enqueue(storage, span.piece, PieceJob::Write { span, data }, now) {
+                if !self.enqueue(storage, span.piece, PieceJob::Write { span, data }) {
                     let result = Err(not_open(storage));
                     self.refuse(DiskDone::Written { storage, span, result });
                 }
             }
             DiskJob::Read { storage, span, token } => {
-                if !self.enqueue(storage, span.piece, PieceJob::Read { span, token }, now) {
+                if !self.enqueue(storage, span.piece, PieceJob::Read { span, token }) {
                     let data = Err(not_open(storage));
                     self.refuse(DiskDone::Read { storage, span, token, data });
                 }
             }
             DiskJob::Digest { storage, span, token } => {
-                if !self.enqueue(storage, span.piece, PieceJob::Digest { span, token }, now) {
+                if !self.enqueue(storage, span.piece, PieceJob::Digest { span, token }) {
                     self.refuse(DiskDone::Digest { token, digest: Err(not_open(storage)) });
                 }
             }
             DiskJob::Forget { storage, piece } => {
-                self.enqueue(storage, piece, PieceJob::Forget, now);
+                self.enqueue(storage, piece, PieceJob::Forget);
             }
         }
     }
@@ -213,7 +211,7 @@ impl Schedule {
         }
         if self.ready.is_empty() || self.streak >= CHECK_AFTER {
             self.streak = 0;
-            if let Some(work) = self.next_of_checks(now) {
+            if let Some(work) = self.next_of_checks() {
                 return Some(work);
             }
         }
@@ -260,10 +258,10 @@ impl Schedule {
     }
 
     /// Ends all checks early, and waits for nothing: what is left to do is only what someone waits for.
-    pub(super) fn stop(&mut self, now: Instant) {
+    pub(super) fn stop(&mut self) {
         self.stopping = true;
         self.cut_checks(|_| true);
-        self.lanes.hurry(|_| true, now);
+        self.lanes.hurry(|_| true);
     }
 
     fn open(&mut self, storage: Storage) {
@@ -279,7 +277,7 @@ impl Schedule {
         self.ready.push_back(Ready::Other(Work::Open(storage)));
     }
 
-    fn close(&mut self, id: StorageId, delete_files: bool, now: Instant) {
+    fn close(&mut self, id: StorageId, delete_files: bool) {
         let Some(slot) = self.storages.get_mut(&id).filter(|slot| !slot.closing) else {
             return self.refuse(DiskDone::Closed { storage: id });
         };
@@ -288,7 +286,7 @@ impl Schedule {
         // Keeps the storage until its checks are cut.
         slot.active += 1;
         self.cut_checks(|storage| storage == id);
-        self.lanes.hurry(|(storage, _)| storage == id, now);
+        self.lanes.hurry(|(storage, _)| storage == id);
         self.rest(id);
     }
 
@@ -301,7 +299,7 @@ impl Schedule {
     }
 
     /// What is complete by now is hashed first: whoever asks wants to know what became of it.
-    fn stamp(&mut self, id: StorageId, now: Instant) {
+    fn stamp(&mut self, id: StorageId) {
         let Some(slot) = self.storages.get_mut(&id).filter(|slot| !slot.closing) else {
             return self.refuse(DiskDone::Stamped { storage: id, stamps: Stamps::default() });
         };
@@ -310,7 +308,7 @@ impl Schedule {
         let begun = |queue: &PieceQueue| matches!(queue.place, Place::Lanes | Place::Worker);
         let pieces = self.pieces.iter().filter(|(key, queue)| key.0 == id && begun(queue));
         self.stamps.add(storage, pieces.map(|(key, _)| key.1).collect());
-        self.lanes.hurry(|(storage, _)| storage == id, now);
+        self.lanes.hurry(|(storage, _)| storage == id);
         self.begin_stamps();
     }
 
@@ -319,17 +317,11 @@ impl Schedule {
         self.ready.extend(begun);
     }
 
-    fn restore(
-        &mut self,
-        id: StorageId,
-        pieces: &[PieceIndex],
-        unfinished: Vec<(PieceIndex, Vec<bool>)>,
-        now: Instant,
-    ) {
+    fn restore(&mut self, id: StorageId, pieces: &[PieceIndex], unfinished: Vec<(PieceIndex, Vec<bool>)>) {
         let Some(slot) = self.storages.get(&id) else { return };
         pieces.iter().for_each(|piece| slot.storage.set_verified(*piece, true));
         for (piece, written) in unfinished {
-            self.enqueue(id, piece, PieceJob::Restore(written), now);
+            self.enqueue(id, piece, PieceJob::Restore(written));
         }
     }
 
@@ -347,7 +339,7 @@ impl Schedule {
     }
 
     /// False if there is no such storage.
-    fn enqueue(&mut self, id: StorageId, piece: PieceIndex, job: PieceJob, now: Instant) -> bool {
+    fn enqueue(&mut self, id: StorageId, piece: PieceIndex, job: PieceJob) -> bool {
         let Some(slot) = self.storages.get_mut(&id).filter(|slot| !slot.closing) else { return false };
         let key = (id, piece);
         let queue = self.pieces.entry(key).or_default();
@@ -359,7 +351,7 @@ impl Schedule {
             self.ready.push_back(Ready::Piece(key));
         }
         if hurry {
-            self.lanes.hurry(|lingering| lingering == key, now);
+            self.lanes.hurry(|lingering| lingering == key);
         }
         true
     }
@@ -438,7 +430,7 @@ impl Schedule {
     }
 
     /// Begins the next pieces of the oldest check that has any left. A piece that is busy gets the check as its next job.
-    fn next_of_checks(&mut self, now: Instant) -> Option<Work> {
+    fn next_of_checks(&mut self) -> Option<Work> {
         let mut begun = Vec::new();
         while let Some(run) = self.checks.iter_mut().find(|run| run.has_more()) {
             if begun.len() >= run.lanes() {
@@ -454,7 +446,7 @@ impl Schedule {
                 self.take(key);
                 begun.push(check);
             } else {
-                self.enqueue(key.0, piece, PieceJob::Check(check.id, holes), now);
+                self.enqueue(key.0, piece, PieceJob::Check(check.id, holes));
             }
         }
         (!begun.is_empty()).then_some(Work::Check(begun))

@@ -91,9 +91,9 @@ fn whoever_closes_does_not_wait() {
     lanes.add_complete(key(0), held(1), false, now);
     lanes.next(now);
     lanes.add_complete(key(1), held(1), false, now);
-    lanes.hurry(|piece| piece != key(1), now);
+    lanes.hurry(|piece| piece != key(1));
     assert!(next(&mut lanes, now).is_empty());
-    lanes.hurry(|piece| piece == key(1), now);
+    lanes.hurry(|piece| piece == key(1));
     assert_eq!(next(&mut lanes, now), [1]);
     lanes.add_complete(key(2), held(1), true, now);
     assert_eq!(next(&mut lanes, now), [2]);

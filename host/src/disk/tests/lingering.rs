@@ -39,7 +39,7 @@ impl Desk {
     }
 
     fn submit(&mut self, job: DiskJob) {
-        self.schedule.submit(job, self.now);
+        self.schedule.submit(job);
     }
 
     fn next(&mut self) -> Option<Work> {

@@ -18,17 +18,17 @@ fn checking() -> (Schedule, Disk) {
     let (layout, hashes) = (disk.layout.clone(), disk.hashes.clone());
     let (mut schedule, now) = (Schedule::default(), Instant::now());
     let root = disk.root.as_path().into();
-    schedule.submit(DiskJob::Open { storage: STORAGE, layout, hashes, root }, now);
+    schedule.submit(DiskJob::Open { storage: STORAGE, layout, hashes, root });
     assert!(matches!(schedule.next(now), Some(Work::Open(_))));
     schedule.finish(Finished::Step(STORAGE), now);
-    schedule.submit(DiskJob::Check { storage: STORAGE }, now);
+    schedule.submit(DiskJob::Check { storage: STORAGE });
     let Some(Work::BeginCheck(storage, what)) = schedule.next(now) else { panic!("no check") };
     schedule.finish(Finished::CheckReady(storage, what), now);
     (schedule, disk)
 }
 
 fn forget(schedule: &mut Schedule, piece: PieceIndex) {
-    schedule.submit(DiskJob::Forget { storage: STORAGE, piece }, Instant::now());
+    schedule.submit(DiskJob::Forget { storage: STORAGE, piece });
 }
 
 #[test]
