@@ -54,7 +54,8 @@ fn rate_limits_hold_for_utp_as_well() {
 
 #[test]
 fn a_session_whose_udp_port_is_taken_says_so_and_goes_on_by_tcp() {
-    let taken = UdpSocket::bind("127.0.0.1:0").unwrap();
+    // Nobody else has this address, so that its TCP port of the same number is free.
+    let taken = UdpSocket::bind("127.0.56.1:0").unwrap();
     let address = taken.local_addr().unwrap();
     let mut settings = on_loopback();
     settings.set("listen_interfaces", &address.to_string()).unwrap();
