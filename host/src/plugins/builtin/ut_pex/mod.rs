@@ -18,7 +18,7 @@ mod told;
 
 use std::cell::RefCell;
 use std::net::{IpAddr, SocketAddr};
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 use std::time::Duration;
 
 use pilotfish_plugin::{
@@ -43,7 +43,8 @@ pub fn create_ut_pex_plugin(
 /// On one torrent.
 #[derive(Default)]
 struct UtPex {
-    contacts: Rc<RefCell<Contacts>>,
+    /// There for as long as a connection is: most torrents have none most of the time.
+    contacts: Weak<RefCell<Contacts>>,
 }
 
 /// Whom peers can be told of.
@@ -65,7 +66,9 @@ struct Contact {
 #[hooks]
 impl TorrentPlugin for UtPex {
     fn new_connection(&mut self, _: &mut TorrentContext<'_>, _: PeerHandle, _: Attach) -> Option<PeerBox> {
-        Some(PeerBox::new(peer::OnPeer::new(self.contacts.clone())))
+        let contacts = self.contacts.upgrade().unwrap_or_default();
+        self.contacts = Rc::downgrade(&contacts);
+        Some(PeerBox::new(peer::OnPeer::new(contacts)))
     }
 }
 
