@@ -244,7 +244,8 @@ impl Engine {
             p.wants_fragments(cx, &mut fragments)
         });
         if let Some(connection) = state.peer_mut(peer) {
-            connection.plugin_names.push((plugin, name.to_string()));
+            connection.plugin_names.reserve_exact(1);
+            connection.plugin_names.push((plugin, name.as_str().into()));
             if fragments != 0 {
                 connection.decoder.set_fragments(true);
                 chain.want_fragments(plugin);

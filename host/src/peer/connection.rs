@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::time::Instant;
 
 use pilotfish_plugin::{
-    ConnectionType, ErrorCode, Operation, PeerFlags, PeerRequest, PieceIndex as RawPiece, Severity,
+    ConnectionType, ErrorCode, Operation, PeerFlags, PeerRequest, PieceIndex as RawPiece, PluginId, Severity,
     TorrentHandle,
 };
 
@@ -203,7 +203,7 @@ pub struct Connection {
     /// The last answer of the plugins to `can_disconnect`.
     pub plugins_refused: bool,
     /// `type_name` of each plugin object here, for `find_plugin`.
-    pub plugin_names: Vec<(pilotfish_plugin::PluginId, String)>,
+    pub plugin_names: Vec<(PluginId, Box<str>)>,
     /// Whether a part of the message that is being received has been shown to plugins.
     pub fragment_seen: bool,
     /// Whether the message that is being handled is complete.

@@ -121,7 +121,7 @@ host_functions! {
     }
 
     fn find_plugin(state, peer: PeerHandle, name: RStr<'_>, out: &mut PluginId) {
-        let Some((plugin, _)) = state.peer(peer)?.plugin_names.iter().find(|(_, known)| known == name.as_str()) else {
+        let Some((plugin, _)) = state.peer(peer)?.plugin_names.iter().find(|(_, known)| known.as_ref() == name.as_str()) else {
             return NO;
         };
         *out = *plugin;
