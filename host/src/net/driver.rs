@@ -1,5 +1,6 @@
 //! Carries out what the engine asks for.
 
+mod guarded;
 mod thread;
 
 use std::cell::RefCell;
@@ -19,6 +20,8 @@ use tokio::sync::Notify;
 use tokio::task::AbortHandle;
 
 pub(crate) use thread::start;
+
+use guarded::Guarded;
 
 use super::alerts::Subscribers;
 use super::dial::Call;
@@ -205,24 +208,31 @@ impl Driver {
         let Ok(local) = socket.local() else { return };
         let accepted = self.engine.accept(remote, local, socket.transport(), Instant::now());
         let Some(peer) = accepted else { return };
-        let Some(this) = self.this.upgrade() else { return };
-        let task = self.spawn(peer_io::run(this, peer, socket.clone()));
-        self.links.insert(peer, Link { task, socket: Some(socket) });
+        self.link(peer, socket);
     }
 
-    /// An attempt at a connection came to its end; `None` if the connection did too.
-    pub(super) fn connected(&mut self, peer: PeerHandle, socket: io::Result<Socket>) -> Option<Rc<Socket>> {
-        let made = socket.and_then(|socket| Ok((socket.local()?, Rc::new(socket))));
-        let (local, socket) = match made {
+    /// An attempt at a connection came to its end. What it took is given back, since a connection that is up has a task of
+    /// its own.
+    fn called(&mut self, peer: PeerHandle, socket: io::Result<Socket>) {
+        let (local, socket) = match socket.and_then(|socket| Ok((socket.local()?, Rc::new(socket)))) {
             Ok(made) => made,
             Err(error) => {
                 self.failed(peer, SocketOperation::Connect, Some(error));
-                return None;
+                return;
             }
         };
-        self.links.get_mut(&peer)?.socket = Some(socket.clone());
-        self.handle(Input::Connected { peer, local, transport: socket.transport() });
-        Some(socket)
+        let transport = socket.transport();
+        if self.links.contains_key(&peer) {
+            self.link(peer, socket);
+            self.handle(Input::Connected { peer, local, transport });
+        }
+    }
+
+    /// Moves the bytes of a connection from now on.
+    fn link(&mut self, peer: PeerHandle, socket: Rc<Socket>) {
+        let Some(this) = self.this.upgrade() else { return };
+        let task = self.spawn(peer_io::run(this, peer, socket.clone()));
+        self.links.insert(peer, Link { task, socket: Some(socket) });
     }
 
     /// A connection broke, or could not be made; without an error, the peer closed it.
@@ -246,12 +256,7 @@ impl Driver {
 
     /// Runs a task on this thread. If it panics, the session ends.
     pub(super) fn spawn(&self, task: impl Future<Output = ()> + 'static) -> AbortHandle {
-        let alarm = Alarm(self.signals.clone());
-        let guarded = async move {
-            let _alarm = alarm;
-            task.await;
-        };
-        tokio::task::spawn_local(guarded).abort_handle()
+        tokio::task::spawn_local(Guarded::new(task, self.signals.clone())).abort_handle()
     }
 
     /// Carries out everything that the engine wants done, and what that causes.
@@ -346,7 +351,10 @@ impl Driver {
         let Some(this) = self.this.upgrade() else { return };
         let (through, utp) = (self.engine.peer_proxy(), self.udp.utp(address));
         let call = Call { address, dial, through, tls, trust: self.trust.clone(), utp };
-        let task = self.spawn(peer_io::connect(this, peer, call));
+        let task = self.spawn(async move {
+            let socket = call.open().await;
+            this.borrow_mut().turn(|turn| turn.called(peer, socket));
+        });
         self.links.insert(peer, Link { task, socket: None });
     }
 
@@ -492,16 +500,5 @@ pub(super) async fn run(driver: &RefCell<Driver>) -> End {
         }
         // Sockets come first, also if the next deadline has come or there is more mail.
         tokio::task::yield_now().await;
-    }
-}
-
-/// Goes off when the task that holds it panics.
-struct Alarm(Rc<Signals>);
-
-impl Drop for Alarm {
-    fn drop(&mut self) {
-        if std::thread::panicking() {
-            self.0.broken.notify_one();
-        }
     }
 }

@@ -16,7 +16,6 @@ use tokio::io::{Interest, Ready};
 use tokio::net::TcpStream;
 use tokio::sync::Notify;
 
-use super::dial::Call;
 use super::driver::Driver;
 use super::tls::Tls;
 use super::utp::UtpStream;
@@ -181,7 +180,8 @@ impl Stream {
     async fn ready(&self, interest: Interest) -> io::Result<Ready> {
         match self {
             Self::Tcp(stream) | Self::Tls(stream, _) => stream.ready(interest).await,
-            Self::Utp(stream) => Ok(stream.ready(interest).await),
+            // Boxed: each connection's task would have room for it.
+            Self::Utp(stream) => Ok(Box::pin(stream.ready(interest)).await),
         }
     }
 }
@@ -206,16 +206,6 @@ fn once(
         Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(Moved::Last(moved)),
         Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(Moved::Last(0)),
         Err(error) => Err(error),
-    }
-}
-
-/// Opens a connection and runs it to its end.
-pub(super) async fn connect(driver: Rc<RefCell<Driver>>, peer: PeerHandle, call: Call) {
-    // Boxed, so that what opening takes is given back when it is done.
-    let connected = Box::pin(call.open()).await;
-    let socket = driver.borrow_mut().turn(|driver| driver.connected(peer, connected));
-    if let Some(socket) = socket {
-        run(driver, peer, socket).await;
     }
 }
 
