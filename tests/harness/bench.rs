@@ -75,6 +75,18 @@ pub fn arguments() -> Vec<String> {
     std::env::args().skip(1).filter(|argument| !argument.starts_with("--")).collect()
 }
 
+/// The parts of a benchmark that its command line names; all, if it names none. Ends the program if it names one that there is not.
+pub fn chosen<T: Copy>(parts: &[(&'static str, T)], named: &[String]) -> Vec<T> {
+    let known = |name: &String| parts.iter().any(|(part, _)| part == name);
+    if let Some(unknown) = named.iter().find(|name| !known(name)) {
+        let names: Vec<_> = parts.iter().map(|(name, _)| *name).collect();
+        eprintln!("there is no part {unknown:?}: name any of {}", names.join(", "));
+        std::process::exit(2);
+    }
+    let wanted = |name: &str| named.is_empty() || named.iter().any(|named| named == name);
+    parts.iter().filter(|(name, _)| wanted(name)).map(|(_, part)| *part).collect()
+}
+
 /// Nanoseconds for each of `times` calls.
 pub fn nanoseconds(times: u32, mut call: impl FnMut()) -> f64 {
     let start = Instant::now();

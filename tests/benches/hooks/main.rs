@@ -19,7 +19,7 @@ use pilotfish_plugin::{
     SessionPlugin, TorrentBox, TorrentContext, TorrentHandle, TorrentPlugin, Userdata, Verdict, hooks,
 };
 use pilotfish_tests::bare_host::{BareHost, PEER, PLUGIN};
-use pilotfish_tests::bench::{Lone, Series, Variant, alternate, arguments, nanoseconds, row, title};
+use pilotfish_tests::bench::{Lone, Series, Variant, alternate, arguments, chosen, nanoseconds, row, title};
 use pilotfish_tests::busy;
 use pilotfish_tests::sim::Content;
 
@@ -36,11 +36,7 @@ fn main() {
     }
     let parts: [(&str, fn()); 3] =
         [("calls", calls), ("messages", messages), ("downloads", download::downloads)];
-    for (name, part) in parts {
-        if arguments.is_empty() || arguments.iter().any(|argument| argument == name) {
-            part();
-        }
-    }
+    chosen(&parts, &arguments).into_iter().for_each(|part| part());
 }
 
 /// Calls of one hook through its chain, without an engine.

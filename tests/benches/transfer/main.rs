@@ -16,7 +16,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use pilotfish_tests::bench::{
-    Payload, RawSeed, Usage, Variant, alternate, arguments, drain, from_environment, wait_for_seed,
+    Payload, RawSeed, Usage, Variant, alternate, arguments, chosen, drain, from_environment, wait_for_seed,
 };
 use sha1::{Digest as _, Sha1};
 
@@ -31,7 +31,7 @@ const SEED: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 2));
 const PROBE: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 4));
 
 fn main() {
-    let parts = arguments();
+    let parts = chosen(&PARTS, &arguments());
     let size = from_environment("PILOTFISH_BENCH_SIZE", 1024);
     let piece = from_environment("PILOTFISH_BENCH_PIECE", 1024);
     let rounds = from_environment("PILOTFISH_BENCH_ROUNDS", 5);
@@ -41,10 +41,8 @@ fn main() {
         "{size} MiB in pieces of {piece} KiB, {rounds} rounds, files in {}",
         payload.complete().display()
     );
-    for (name, part) in PARTS {
-        if parts.is_empty() || parts.iter().any(|part| part == name) {
-            part(&payload, &clients, rounds);
-        }
+    for part in parts {
+        part(&payload, &clients, rounds);
     }
 }
 
