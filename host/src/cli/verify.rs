@@ -15,7 +15,7 @@ use super::text;
 use super::torrent_file;
 use crate::disk::DiskPool;
 use crate::job::{DiskDone, DiskError, DiskJob, StorageId};
-use crate::metainfo::{FileLayout, Metainfo, PieceIndex};
+use crate::metainfo::{FileEntry, FileLayout, Metainfo, PieceIndex};
 use crate::wire::BlockPool;
 
 /// The only storage in the pool.
@@ -92,7 +92,7 @@ fn check(
     }
 }
 
-/// A file of the torrent that is not all right.
+/// A file of the torrent that is not as the torrent says.
 #[derive(Debug, PartialEq, Eq)]
 struct BadFile {
     path: String,
@@ -123,8 +123,10 @@ fn report(
             "bad_pieces": numbers,
             "bad_files": files.iter().map(file).collect::<Vec<_>>(),
         }));
-    } else if !numbers.is_empty() {
-        screen.data(format!("bad pieces: {}", text::ranges(&numbers)));
+    } else {
+        if !numbers.is_empty() {
+            screen.data(format!("bad pieces: {}", text::ranges(&numbers)));
+        }
         for BadFile { path, state, bad_pieces } in &files {
             screen.data(format!("{state}: {path} ({})", text::count(*bad_pieces, "bad piece")));
         }
@@ -143,24 +145,25 @@ fn report(
     Err(Failure::new(ExitCode::Mismatch, text))
 }
 
-/// The files that have a part of a bad piece, in the torrent's order.
+/// The files that have a part of a bad piece, or of which no piece could tell that they are not as they should be: an empty one
+/// that is missing, and one with more at its end. In the torrent's order.
 fn bad_files(layout: &FileLayout, folder: &Path, bad: &[PieceIndex]) -> Vec<BadFile> {
     let mut counts = vec![0; layout.files().len()];
     for &piece in bad {
         layout.spans(layout.geometry().whole(piece)).for_each(|span| counts[span.file] += 1);
     }
-    let files = layout.files().iter().zip(counts).filter(|(file, count)| *count > 0 && file.on_disk());
-    files
-        .map(|(file, bad_pieces)| BadFile {
-            path: file.path.display().to_string(),
-            state: match folder.join(&file.path).metadata() {
-                Err(_) => "missing",
-                Ok(there) if there.len() < file.length => "short",
-                Ok(_) => "wrong",
-            },
-            bad_pieces,
-        })
-        .collect()
+    let files = layout.files().iter().zip(counts).filter(|(file, _)| file.on_disk());
+    let state = |file: &FileEntry, bad_pieces| match folder.join(&file.path).metadata() {
+        Err(_) => Some("missing"),
+        Ok(there) if there.len() < file.length => Some("short"),
+        Ok(there) if there.len() > file.length => Some("long"),
+        Ok(_) => (bad_pieces > 0).then_some("wrong"),
+    };
+    let bad_file = |(file, bad_pieces): (&FileEntry, usize)| {
+        let path = file.path.display().to_string();
+        Some(BadFile { path, state: state(file, bad_pieces)?, bad_pieces })
+    };
+    files.filter_map(bad_file).collect()
 }
 
 #[cfg(test)]
@@ -174,10 +177,10 @@ mod tests {
 
     const PIECE: usize = 16_384;
 
-    /// A folder with `t/a` (two pieces), `t/b` (half a piece), `t/c` (two pieces and a half), and its torrent.
+    /// A folder with `t/a` (two pieces), `t/b` (half a piece), `t/c` (two pieces and a half), the empty `t/d`, and its torrent.
     fn stage() -> (tempfile::TempDir, Verify) {
         let folder = tempfile::tempdir().unwrap();
-        let sizes = [("a", 2 * PIECE), ("b", PIECE / 2), ("c", 2 * PIECE + PIECE / 2)];
+        let sizes = [("a", 2 * PIECE), ("b", PIECE / 2), ("c", 2 * PIECE + PIECE / 2), ("d", 0)];
         let new = |(name, size): (&str, usize)| NewFile {
             path: name.into(),
             length: size as u64,
@@ -228,6 +231,18 @@ mod tests {
         let bad = bad_files(torrent.layout(), &args.data, &bad);
         let bad: Vec<_> = bad.iter().map(|file| (file.state, file.bad_pieces)).collect();
         assert_eq!(bad, [("missing", 2), ("short", 1)]);
+    }
+
+    #[test]
+    fn files_are_named_that_are_odd_though_each_piece_is_right() {
+        let (_folder, args) = stage();
+        fs::write(args.data.join("t/b"), vec![b'b'; PIECE]).unwrap();
+        fs::remove_file(args.data.join("t/d")).unwrap();
+        assert_eq!(outcome(&args).unwrap(), ExitCode::Done);
+        let torrent = torrent_file::read(&args.torrent).unwrap();
+        let odd = bad_files(torrent.layout(), &args.data, &[]);
+        let odd: Vec<_> = odd.iter().map(|file| (file.state, file.bad_pieces)).collect();
+        assert_eq!(odd, [("long", 0), ("missing", 0)]);
     }
 
     #[test]
