@@ -25,6 +25,8 @@ const LOCAL: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::LOCALHOST, 6_881);
 fn run(test: impl Future<Output = ()>) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     LocalSet::new().block_on(&runtime, async { timeout(Duration::from_secs(60), test).await }).unwrap();
+    // As a session ends: without the threads that still hear nothing from a router.
+    runtime.shutdown_background();
 }
 
 /// Nobody answers, and it is found out soon.
