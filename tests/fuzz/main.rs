@@ -92,7 +92,7 @@ impl Drop for Replay {
 fn main() {
     let Args { target, seed, time, runs } = args();
     let (name, run) = TARGETS[target];
-    println!("fuzz: {name}, seed {seed}");
+    println!("fuzz: {name}: from seed {seed}");
     chatty::hush();
     let (start, mut done, mut hooks, mut steps) = (Instant::now(), 0, 0, 0);
     while done < runs && (runs != u64::MAX || start.elapsed() < time) {
@@ -103,5 +103,5 @@ fn main() {
         hooks += told.hooks;
         steps += told.steps;
     }
-    println!("fuzz: {done} runs, {steps} steps, {hooks} hooks, {} s", start.elapsed().as_secs());
+    println!("fuzz: {name}: {done} runs, {steps} steps, {hooks} hooks, {} s", start.elapsed().as_secs());
 }
