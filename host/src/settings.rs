@@ -301,8 +301,8 @@ settings! {
     /// much their peers are not read. libtorrent has 1 MiB, which a link of 10 Gbit/s fills in under a millisecond; what is
     /// much more than this does not stay in a processor's cache until it is written and hashed.
     max_queued_disk_bytes: u32 = 2 << 20, 65_536..=u32::MAX;
-    /// How much may stand ready to be sent to one peer, in bytes. libtorrent has 500 KiB; this is what a link of
-    /// 10 Gbit/s sends while a busy disk answers. Only peers with such a rate reach it; more than four share four times as much.
+    /// How much may stand ready to be sent, in bytes, to one peer or to several that share it. libtorrent has 500 KiB for each;
+    /// this is what a link of 10 Gbit/s sends while a busy disk answers. Only peers with such a rate reach it.
     send_buffer_watermark: u32 = 4 << 20, 16_384..=u32::MAX;
     /// How much may stand ready to be sent to a peer, however slow it is, in bytes.
     send_buffer_low_watermark: u32 = 10_240, 1..=u32::MAX;

@@ -158,10 +158,10 @@ fn torrents_share_the_memory_that_waits_for_the_disk() {
 fn many_peers_share_the_memory_for_what_stands_ready_to_be_sent() {
     const PEERS: usize = 16;
     let mut sim = Sim::new(15);
-    // Whatever is offered is taken at once, so that more is offered.
-    sim.link = Link { bandwidth: 100_000_000, window: 64 << 20, chunk: 1..=1_000_000, ..Link::default() };
+    // What is offered is taken at once, so that more is offered, until more is on its way than the line can hold.
+    sim.link = Link { bandwidth: 50_000_000, window: 1 << 20, chunk: 1..=1_000_000, ..Link::default() };
     let content = Content::numbered(512 << 20, 1 << 20);
-    let watermark = 1 << 20;
+    let watermark = 4 << 20;
     let seed = sim.node_with(Settings {
         unchoke_slots_limit: PEERS as u32,
         send_buffer_watermark: watermark,
@@ -180,7 +180,36 @@ fn many_peers_share_the_memory_for_what_stands_ready_to_be_sent() {
         most = most.max(sim.at(seed).engine.blocks_in_use());
     }
     let watermark = watermark as usize;
-    assert!(most << 14 > watermark, "only {most} blocks: nobody was offered much");
+    assert!(most << 14 > watermark / 2, "only {most} blocks: nobody was offered much");
     // And one block beyond for each.
-    assert!(most << 14 <= 4 * watermark + (PEERS << 14), "{most} blocks");
+    assert!(most << 14 <= watermark + (PEERS << 14), "{most} blocks");
+}
+
+#[test]
+fn who_takes_little_leaves_its_share_of_what_stands_ready_to_others() {
+    const SLOW: usize = 15;
+    let mut sim = Sim::new(16);
+    let content = Content::numbered(512 << 20, 1 << 20);
+    let watermark = 1 << 20;
+    let seed = sim.node_with(Settings {
+        unchoke_slots_limit: SLOW as u32 + 1,
+        send_buffer_watermark: watermark,
+        ..talkative()
+    });
+    sim.seed(seed, &content);
+    for number in 0..=SLOW {
+        let bandwidth = if number < SLOW { 20_000 } else { 500_000_000 };
+        sim.link = Link { bandwidth, window: 4 << 20, chunk: 1..=1_000_000, ..Link::default() };
+        let leech = sim.node();
+        let torrent = sim.add(leech, &content);
+        sim.disk(leech).expect_numbered(".", &content);
+        sim.introduce(leech, torrent, seed);
+        sim.run_for(Duration::from_millis(100));
+    }
+    let mut most = 0;
+    for _ in 0..100 {
+        sim.run_for(Duration::from_millis(10));
+        most = most.max(sim.at(seed).engine.blocks_in_use());
+    }
+    assert!(most << 14 > watermark as usize / 2, "only {most} blocks");
 }

@@ -180,6 +180,7 @@ impl State {
         connection.choked = true;
         connection.optimistic = false;
         self.unchoked = self.unchoked.saturating_sub(1);
+        self.count_taker(peer);
         self.send_and_tell(peer, &Message::Choke);
         self.void_uploads(peer);
         true

@@ -364,6 +364,7 @@ impl State {
         self.uncount(peer);
         self.return_bandwidth(peer);
         let Some(mut connection) = self.remove_peer(peer) else { return false };
+        self.takers -= u32::from(connection.takes_much);
         if !connection.choked {
             self.unchoked = self.unchoked.saturating_sub(1);
             self.trigger_choker();

@@ -109,6 +109,8 @@ pub(super) struct State {
     pub(super) ip_filter: Arc<IpFilter>,
     /// Peers that we do not choke, all torrents together.
     pub(super) unchoked: u32,
+    /// Peers to which much is sent.
+    pub(super) takers: u32,
     pub(super) choker: Choker,
     /// Whether a plugin has a word in who is unchoked, so that nobody is between rounds.
     pub(super) scored: bool,
@@ -236,6 +238,7 @@ impl State {
             bandwidth,
             ip_filter: Arc::default(),
             unchoked: 0,
+            takers: 0,
             choker,
             scored: false,
             connects_left,

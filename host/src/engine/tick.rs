@@ -110,6 +110,7 @@ impl Engine {
         connection.payload_up.tick(now);
         connection.send_ahead.tick();
         connection.requests.tick(now);
+        self.state.count_taker(peer);
         self.state.take_idle_bandwidth(peer);
         self.tell_peer(peer, PeerHooks::tick, |p, cx| p.tick(cx));
         self.pump();

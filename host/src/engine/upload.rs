@@ -1,5 +1,7 @@
 //! Serving peers' requests.
 
+use std::mem;
+
 use bytes::Bytes;
 use pilotfish_plugin::{ErrorCode, PeerHandle, TorrentHandle};
 
@@ -8,7 +10,7 @@ use super::step::Step;
 use crate::alert::AlertKind;
 use crate::job::{DiskError, DiskJob, ReadToken};
 use crate::metainfo::{BlockSpan, PieceIndex};
-use crate::peer::{as_piece, as_raw};
+use crate::peer::{Connection, as_piece, as_raw};
 use crate::wire::{Message, RawRequest, piece_header};
 
 /// So many requests may come while a peer is choked before it is taken for broken.
@@ -17,10 +19,8 @@ const CHOKED_REQUESTS: u32 = 300;
 const RECENTLY_READ: usize = 16;
 const SUGGESTED: usize = 2;
 
-/// So many peers may have as much ready as the settings allow to one. More of them share it.
-const FULL_WATERMARKS: u64 = 4;
-
-/// However many share it, each may have so many bytes ready: the socket takes several blocks at once.
+/// Each peer may have so many bytes ready, however many share what one may have: its socket takes several blocks at once. Only
+/// who takes as much shares it.
 const LEAST_SHARE: u64 = 64 << 10;
 
 impl State {
@@ -71,7 +71,7 @@ impl State {
     pub(super) fn void_uploads(&mut self, peer: PeerHandle) {
         let Some(connection) = self.peer_mut(peer) else { return };
         let granted = connection.granted_fast.clone();
-        let queue = std::mem::take(&mut connection.upload_queue);
+        let queue = mem::take(&mut connection.upload_queue);
         let (kept, void): (Vec<BlockSpan>, Vec<BlockSpan>) =
             queue.into_iter().partition(|span| granted.contains(&span.piece));
         connection.upload_queue.extend(kept);
@@ -81,11 +81,10 @@ impl State {
     /// Reads as many blocks as should stand ready to be sent.
     pub(super) fn fill_uploads(&mut self, peer: PeerHandle) {
         let (low, high) = self.send_buffer_bounds();
-        let factor = u64::from(self.settings.send_buffer_watermark_factor);
+        let lasting = self.settings.send_buffer_watermark_factor;
         let Some((connection, torrent)) = self.pair(peer) else { return };
         let storage = torrent.storage;
-        let share = connection.payload_up.latest() * factor / 100;
-        let ready = connection.send_ahead.wanted(share, low, high);
+        let ready = connection.send_ahead.wanted(sent_within(lasting, connection), low, high);
         let mut standing: u64 =
             connection.outbox.len() + connection.reading.iter().map(|span| u64::from(span.len)).sum::<u64>();
         let mut spans = Vec::new();
@@ -103,12 +102,26 @@ impl State {
         }
     }
 
-    /// The least and the most that stands ready to be sent to one peer, in bytes. Many peers share what a few may have.
+    /// The least and the most that stands ready to be sent to one peer, in bytes. All that take much share what one may have:
+    /// they share the line, too, and what is much more does not stay in a processor's cache until it is sent.
     fn send_buffer_bounds(&self) -> (u64, u64) {
         let settings = &self.settings;
         let high = u64::from(settings.send_buffer_watermark);
-        let share = high * FULL_WATERMARKS / u64::from(self.unchoked.max(1));
+        let share = high / u64::from(self.takers.max(1));
         (settings.send_buffer_low_watermark.into(), high.min(share.max(LEAST_SHARE)))
+    }
+
+    /// Looks again whether a peer takes much.
+    pub(super) fn count_taker(&mut self, peer: PeerHandle) {
+        let lasting = self.settings.send_buffer_watermark_factor;
+        let Some(connection) = self.peer_mut(peer) else { return };
+        let ready = connection.send_ahead.wanted(sent_within(lasting, connection), 0, u64::MAX);
+        let takes_much = !connection.choked && ready >= LEAST_SHARE;
+        match (mem::replace(&mut connection.takes_much, takes_much), takes_much) {
+            (false, true) => self.takers += 1,
+            (true, false) => self.takers -= 1,
+            _ => {}
+        }
     }
 
     /// A socket took bytes: there is room for more.
@@ -117,6 +130,7 @@ impl State {
         let Some(connection) = self.peer_mut(peer) else { return };
         if connection.outbox.is_empty() && !connection.upload_queue.is_empty() {
             connection.send_ahead.emptied(low, high);
+            self.count_taker(peer);
         }
         self.fill_uploads(peer);
     }
@@ -194,4 +208,9 @@ impl State {
             self.send_and_tell(peer, &Message::Suggest(piece.get()));
         }
     }
+}
+
+/// What a peer takes, at its rate, within so many hundredths of a second, in bytes.
+fn sent_within(hundredths: u32, connection: &Connection) -> u64 {
+    connection.payload_up.latest() * u64::from(hundredths) / 100
 }

@@ -165,6 +165,8 @@ pub struct Connection {
     pub reading: Vec<BlockSpan>,
     /// How much stands ready to be sent.
     pub send_ahead: SendAhead,
+    /// Whether it is one of those that share how much may stand ready.
+    pub takes_much: bool,
     /// Requests that came while we choked the peer.
     pub choked_requests: u32,
 
@@ -267,6 +269,7 @@ impl Connection {
             upload_queue: VecDeque::new(),
             reading: Vec::new(),
             send_ahead: SendAhead::default(),
+            takes_much: false,
             choked_requests: 0,
             allowances: [Allowance::new(now); 2],
             down: Meter::new(now),
