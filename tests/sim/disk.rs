@@ -186,6 +186,37 @@ fn many_peers_share_the_memory_for_what_stands_ready_to_be_sent() {
 }
 
 #[test]
+fn who_stops_to_take_what_stands_ready_still_has_its_share_of_it() {
+    const PEERS: usize = 16;
+    let mut sim = Sim::new(17);
+    sim.link = Link { bandwidth: 100_000_000, window: 1 << 20, chunk: 1..=1_000_000, ..Link::default() };
+    let content = Content::numbered(512 << 20, 1 << 20);
+    let watermark = 1 << 20;
+    let seed = sim.node_with(Settings {
+        unchoke_slots_limit: PEERS as u32,
+        send_buffer_watermark: watermark,
+        ..talkative()
+    });
+    sim.seed(seed, &content);
+    let mut silent = Vec::new();
+    for _ in 0..PEERS {
+        let leech = sim.node();
+        let torrent = sim.add(leech, &content);
+        sim.disk(leech).expect_numbered(".", &content);
+        sim.introduce(leech, torrent, seed);
+        sim.run_for(Duration::from_millis(700));
+        silent.push(leech);
+        sim.partition(|node| u32::from(silent.contains(&node)));
+    }
+    sim.run_for(Duration::from_secs(5));
+    let held = sim.at(seed).engine.blocks_in_use() << 14;
+    let watermark = watermark as usize;
+    // One watermark for the first, half of it for the second, a third of it for the third, and so on.
+    let most: usize = (1..=PEERS).map(|number| watermark / number + (1 << 14)).sum();
+    assert!((watermark..=most).contains(&held), "{held} bytes, of at most {most}");
+}
+
+#[test]
 fn who_takes_little_leaves_its_share_of_what_stands_ready_to_others() {
     const SLOW: usize = 15;
     let mut sim = Sim::new(16);

@@ -111,12 +111,13 @@ impl State {
         (settings.send_buffer_low_watermark.into(), high.min(share.max(LEAST_SHARE)))
     }
 
-    /// Looks again whether a peer takes much.
+    /// Looks again whether a peer takes much, or has it and does not take it.
     pub(super) fn count_taker(&mut self, peer: PeerHandle) {
         let lasting = self.settings.send_buffer_watermark_factor;
         let Some(connection) = self.peer_mut(peer) else { return };
         let ready = connection.send_ahead.wanted(sent_within(lasting, connection), 0, u64::MAX);
-        let takes_much = !connection.choked && ready >= LEAST_SHARE;
+        let takes_much =
+            connection.outbox.len() >= LEAST_SHARE || (!connection.choked && ready >= LEAST_SHARE);
         match (mem::replace(&mut connection.takes_much, takes_much), takes_much) {
             (false, true) => self.takers += 1,
             (true, false) => self.takers -= 1,
