@@ -154,93 +154,83 @@ fn torrents_share_the_memory_that_waits_for_the_disk() {
     sim.run_until_finished(LIMIT, &torrents);
 }
 
-#[test]
-fn many_peers_share_the_memory_for_what_stands_ready_to_be_sent() {
-    const PEERS: usize = 16;
-    let mut sim = Sim::new(15);
-    // What is offered is taken at once, so that more is offered, until more is on its way than the line can hold.
-    sim.link = Link { bandwidth: 50_000_000, window: 1 << 20, chunk: 1..=1_000_000, ..Link::default() };
+/// A seed of more than any peer has for as long as these tests last, which has `watermark` bytes ready for `peers` peers.
+fn upload(sim: &mut Sim, watermark: u32, peers: usize) -> (NodeId, Content) {
     let content = Content::numbered(512 << 20, 1 << 20);
-    let watermark = 4 << 20;
     let seed = sim.node_with(Settings {
-        unchoke_slots_limit: PEERS as u32,
+        unchoke_slots_limit: peers as u32,
         send_buffer_watermark: watermark,
         ..talkative()
     });
     sim.seed(seed, &content);
-    for _ in 0..PEERS {
-        let leech = sim.node();
-        let torrent = sim.add(leech, &content);
-        sim.disk(leech).expect_numbered(".", &content);
-        sim.introduce(leech, torrent, seed);
-    }
-    let mut most = 0;
-    for _ in 0..100 {
+    (seed, content)
+}
+
+/// One more peer that downloads from a seed. What it is offered it takes at once, so that more is offered, until more than
+/// `window` bytes are on their way.
+fn leech(sim: &mut Sim, (seed, content): &(NodeId, Content), bandwidth: u64, window: usize) -> NodeId {
+    sim.link = Link { bandwidth, window, chunk: 1..=1_000_000, ..Link::default() };
+    let leech = sim.node();
+    let torrent = sim.add(leech, content);
+    sim.disk(leech).expect_numbered(".", content);
+    sim.introduce(leech, torrent, *seed);
+    leech
+}
+
+/// The most bytes of blocks that a seed holds within a second.
+fn most_held(sim: &mut Sim, seed: NodeId) -> usize {
+    let held = (0..100).map(|_| {
         sim.run_for(Duration::from_millis(10));
-        most = most.max(sim.at(seed).engine.blocks_in_use());
+        sim.at(seed).engine.blocks_in_use() << 14
+    });
+    held.max().unwrap_or(0)
+}
+
+#[test]
+fn many_peers_share_the_memory_for_what_stands_ready_to_be_sent() {
+    const WATERMARK: usize = 4 << 20;
+    const PEERS: usize = 16;
+    let mut sim = Sim::new(15);
+    let upload = upload(&mut sim, WATERMARK as u32, PEERS);
+    for _ in 0..PEERS {
+        leech(&mut sim, &upload, 50_000_000, 1 << 20);
     }
-    let watermark = watermark as usize;
-    assert!(most << 14 > watermark / 2, "only {most} blocks: nobody was offered much");
+    let most = most_held(&mut sim, upload.0);
+    assert!(most > WATERMARK / 2, "only {most} bytes: nobody was offered much");
     // And one block beyond for each.
-    assert!(most << 14 <= watermark + (PEERS << 14), "{most} blocks");
+    assert!(most <= WATERMARK + (PEERS << 14), "{most} bytes");
 }
 
 #[test]
 fn who_stops_to_take_what_stands_ready_still_has_its_share_of_it() {
+    const WATERMARK: usize = 1 << 20;
     const PEERS: usize = 16;
     let mut sim = Sim::new(17);
-    sim.link = Link { bandwidth: 100_000_000, window: 1 << 20, chunk: 1..=1_000_000, ..Link::default() };
-    let content = Content::numbered(512 << 20, 1 << 20);
-    let watermark = 1 << 20;
-    let seed = sim.node_with(Settings {
-        unchoke_slots_limit: PEERS as u32,
-        send_buffer_watermark: watermark,
-        ..talkative()
-    });
-    sim.seed(seed, &content);
+    let upload = upload(&mut sim, WATERMARK as u32, PEERS);
     let mut silent = Vec::new();
     for _ in 0..PEERS {
-        let leech = sim.node();
-        let torrent = sim.add(leech, &content);
-        sim.disk(leech).expect_numbered(".", &content);
-        sim.introduce(leech, torrent, seed);
+        silent.push(leech(&mut sim, &upload, 100_000_000, 1 << 20));
         sim.run_for(Duration::from_millis(700));
-        silent.push(leech);
         sim.partition(|node| u32::from(silent.contains(&node)));
     }
     sim.run_for(Duration::from_secs(5));
-    let held = sim.at(seed).engine.blocks_in_use() << 14;
-    let watermark = watermark as usize;
+    let held = sim.at(upload.0).engine.blocks_in_use() << 14;
     // One watermark for the first, half of it for the second, a third of it for the third, and so on.
-    let most: usize = (1..=PEERS).map(|number| watermark / number + (1 << 14)).sum();
-    assert!((watermark..=most).contains(&held), "{held} bytes, of at most {most}");
+    let most: usize = (1..=PEERS).map(|number| WATERMARK / number + (1 << 14)).sum();
+    assert!((WATERMARK..=most).contains(&held), "{held} bytes, of at most {most}");
 }
 
 #[test]
 fn who_takes_little_leaves_its_share_of_what_stands_ready_to_others() {
+    const WATERMARK: usize = 1 << 20;
     const SLOW: usize = 15;
     let mut sim = Sim::new(16);
-    let content = Content::numbered(512 << 20, 1 << 20);
-    let watermark = 1 << 20;
-    let seed = sim.node_with(Settings {
-        unchoke_slots_limit: SLOW as u32 + 1,
-        send_buffer_watermark: watermark,
-        ..talkative()
-    });
-    sim.seed(seed, &content);
+    let upload = upload(&mut sim, WATERMARK as u32, SLOW + 1);
     for number in 0..=SLOW {
         let bandwidth = if number < SLOW { 20_000 } else { 500_000_000 };
-        sim.link = Link { bandwidth, window: 4 << 20, chunk: 1..=1_000_000, ..Link::default() };
-        let leech = sim.node();
-        let torrent = sim.add(leech, &content);
-        sim.disk(leech).expect_numbered(".", &content);
-        sim.introduce(leech, torrent, seed);
+        leech(&mut sim, &upload, bandwidth, 4 << 20);
         sim.run_for(Duration::from_millis(100));
     }
-    let mut most = 0;
-    for _ in 0..100 {
-        sim.run_for(Duration::from_millis(10));
-        most = most.max(sim.at(seed).engine.blocks_in_use());
-    }
-    assert!(most << 14 > watermark as usize / 2, "only {most} blocks");
+    let most = most_held(&mut sim, upload.0);
+    assert!(most > WATERMARK / 2, "only {most} bytes");
 }

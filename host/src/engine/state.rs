@@ -109,7 +109,7 @@ pub(super) struct State {
     pub(super) ip_filter: Arc<IpFilter>,
     /// Peers that we do not choke, all torrents together.
     pub(super) unchoked: u32,
-    /// Peers to which much is sent.
+    /// Peers that share how much may stand ready to be sent.
     pub(super) takers: u32,
     pub(super) choker: Choker,
     /// Whether a plugin has a word in who is unchoked, so that nobody is between rounds.
